@@ -1,0 +1,331 @@
+"""The whole way from a data set to a run, and from a run to predictions."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import forktail
+from forktail.backbones.open import BackboneSpec, input_facts
+from forktail.data.augment import Augment, Preprocess
+from forktail.data.images import DataSet, Images
+from forktail.data.loose_pictures import find_pictures, open_pictures
+from forktail.data.open import DataSpec, open_data
+from forktail.errors import InputError
+from forktail.evaluation import evaluate
+from forktail.labels import ClassCounts
+from forktail.methods import Method, Problem, find_method
+from forktail.predictor import Prediction, Predictor, Prior, load_weights, read_spec, save_predictor
+from forktail.recipe import Recipe, apply_settings, make_recipe, read_recipe
+from forktail.run import Run, only_writer
+from forktail.runtime import Runtime
+from forktail.training.engine import Engine
+from forktail.training.progress import Progress, Silent
+
+PREDICT_BATCH = 64
+LARGE = 64  # pictures with a longer side than this need a backbone that the user chooses
+
+
+def fit(
+    data: str | Path,
+    method: str | Method | None = None,
+    *,
+    backbone: str | None = None,
+    recipe: str | Path | None = None,
+    settings: Iterable[str] = (),
+    out: str | Path | None = None,
+    seed: int | None = None,
+    progress: Progress | None = None,
+) -> Run:
+    """Train a classifier that is good on every class, evaluate it, and leave all of it in a run directory.
+
+    The same call again resumes an interrupted run, and returns a finished one as it is.
+
+    Args:
+        data: A folder of class folders, a list file, a CSV file, an ``.npz`` file, or a named set such as ``glyphs``.
+        method: Name of a method, or a method object; by default the recipe's, or else ``osdtw``.
+        backbone: Name of a backbone, or a file of its weights; by default one that fits small pictures.
+        recipe: A TOML file to start from.
+        settings: ``key=value`` settings on top of the recipe, such as ``plan.epochs=10``.
+        out: The run directory; by default ``runs/<data>-<method>-<seed>``.
+        seed: Seed of all that is random in training.
+        progress: Who is told how far it is.
+
+    Returns:
+        The run; ``run.metrics["accuracy"]["balanced"]`` is the headline.
+
+    Example:
+        >>> run = fit("glyphs", "ce", settings=["data.n_max=4", "data.imbalance=2", "plan.epochs=1"], out=folder)
+        >>> 0 <= run.metrics["accuracy"]["balanced"] <= 1
+        True
+    """
+    resolved = resolve(data, method, backbone=backbone, recipe=recipe, settings=settings, seed=seed)
+    run = Run(out if out is not None else default_out(resolved))
+    with only_writer(run.path):
+        _claim(run, resolved)
+        if not run.finished:
+            _fit(run, resolved, progress or Silent())
+    return run
+
+
+def resolve(
+    data: str | Path,
+    method: str | Method | None = None,
+    *,
+    backbone: str | None = None,
+    recipe: str | Path | None = None,
+    settings: Iterable[str] = (),
+    seed: int | None = None,
+) -> Recipe:
+    """Join recipe file, arguments and settings, each over the one before.
+
+    Args:
+        data: As in `fit`.
+        method: As in `fit`.
+        backbone: As in `fit`.
+        recipe: As in `fit`.
+        settings: As in `fit`.
+        seed: As in `fit`.
+
+    Returns:
+        The checked recipe.
+    """
+    table = read_recipe(recipe) if recipe is not None else {}
+    given = [f"data.path={_quoted(str(data))}"]
+    if isinstance(method, str) and method != table.get("method", {}).get("name"):
+        table["method"] = {"name": method}
+    if backbone is not None:
+        key = "backbone.weights" if Path(backbone).is_file() else "backbone.name"
+        given.append(f"{key}={_quoted(backbone)}")
+    if seed is not None:
+        given.append(f"seed={seed}")
+    made = make_recipe(apply_settings(table, [*given, *settings]))
+    return dataclasses.replace(made, method=method) if isinstance(method, Method) else made
+
+
+def _quoted(text: str) -> str:
+    """Write a string as TOML, whatever characters it holds."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(c if c >= " " and c != "\x7f" else f"\\u{ord(c):04x}" for c in escaped) + '"'
+
+
+def default_out(recipe: Recipe) -> Path:
+    """Name a run directory after what it holds.
+
+    Args:
+        recipe: The recipe.
+
+    Returns:
+        ``runs/<data>-<method>-<seed>``.
+    """
+    return Path("runs") / f"{Path(recipe.data.path).name or 'data'}-{recipe.method.name}-{recipe.seed}"
+
+
+def _claim(run: Run, recipe: Recipe) -> None:
+    """Write down what is asked of a new run; refuse a run that was asked something else."""
+    path = run.path / "recipe.toml"
+    if not path.exists():
+        if run.finished or run.model.exists():
+            raise InputError(f"{run.path}: holds a model but no recipe.toml", remedy="choose another --out")
+        run.write_text("recipe.toml", recipe.to_toml())
+        return
+    before, now = make_recipe(read_recipe(path)), recipe
+    before = dataclasses.replace(
+        before, device=now.device, workers=now.workers, checkpoint_seconds=now.checkpoint_seconds
+    )
+    if before != now:
+        raise InputError(
+            f"{path}: this run was begun with another recipe ({_first_difference(before, now)})",
+            expected="the same recipe, to go on with it",
+            remedy="choose another --out",
+        )
+
+
+def _first_difference(before: Recipe, now: Recipe) -> str:
+    old, new = before.to_toml().splitlines(), now.to_toml().splitlines()
+    removed, added = [line for line in old if line not in new], [line for line in new if line not in old]
+    return f"{(removed or ['nothing'])[0]} there, {(added or ['nothing'])[0]} now"
+
+
+def _fit(run: Run, recipe: Recipe, progress: Progress) -> None:
+    data = open_data(recipe.data)
+    spec = choose_backbone(recipe.backbone, data.train)
+    problem = make_problem(recipe, data, spec)
+    runtime = Runtime.open(recipe.device)
+    run.write_json("env.json", _environment(runtime, data))
+    engine = Engine(
+        run,
+        recipe.plan,
+        seed=recipe.seed,
+        runtime=runtime,
+        progress=progress,
+        workers=recipe.workers,
+        checkpoint_seconds=recipe.checkpoint_seconds,
+    )
+    predictor = recipe.method.fit(problem, engine).to(runtime.device).eval()
+    save_predictor(run.model, predictor)
+    run.write_json("metrics.json", evaluate(predictor, data.test, on="test", shots=recipe.split.shots))
+
+
+def make_problem(recipe: Recipe, data: DataSet, spec: BackboneSpec) -> Problem:
+    """Turn an opened data set into what a method is given; the test split stays behind.
+
+    Args:
+        recipe: The recipe.
+        data: The opened data set.
+        spec: The backbone, with its name filled in.
+
+    Returns:
+        The problem.
+    """
+    preprocess = Preprocess(**input_facts(spec))
+    counts = ClassCounts(data.train.class_counts())
+    return Problem(
+        train=data.train.with_transform(Augment(preprocess, data.augment)),
+        val=data.val.with_transform(preprocess) if data.val is not None else None,
+        counts=counts,
+        split=recipe.split.split(counts),
+        backbone_spec=spec,
+        preprocess=preprocess,
+        seed=recipe.seed,
+    )
+
+
+def choose_backbone(spec: BackboneSpec, images: Images) -> BackboneSpec:
+    """Fill in `tiny` where the pictures are small and nothing was named.
+
+    Args:
+        spec: What the recipe says.
+        images: The training images.
+
+    Returns:
+        A spec with a name or a weights file.
+
+    Raises:
+        InputError: If the pictures are large and no backbone was named.
+    """
+    if spec.name or spec.weights:
+        return spec
+    side = typical_side(images)
+    if side <= LARGE:
+        return dataclasses.replace(spec, name="tiny")
+    raise InputError(
+        f"the pictures are about {side} px wide and no backbone is named",
+        expected="--backbone NAME or FILE",
+        remedy=(
+            "for instance --backbone tiny (shrinks to 28 px: minutes on a CPU, details are lost), "
+            "--backbone vit_small_patch16_224.augreg_in21k (22 M parameters, downloaded: about 28 GFLOP per image and "
+            "step, a GPU for more than a few thousand images), "
+            "--backbone vit_base_patch16_224.mae (86 M parameters, the paper's: about 105 GFLOP per image and step)"
+        ),
+    )
+
+
+def typical_side(images: Images, sample: int = 32) -> int:
+    """Return the median longer side of some pictures.
+
+    Args:
+        images: A set.
+        sample: How many pictures are looked at, evenly spread.
+
+    Returns:
+        Pixels.
+    """
+    positions = np.linspace(0, len(images) - 1, min(sample, len(images))).astype(int)
+    return int(np.median([max(images.read(int(i)).size) for i in positions]))
+
+
+def load(path: str | Path) -> Predictor:
+    """Load a trained model.
+
+    Args:
+        path: A run directory, or the ``model`` folder in it.
+
+    Returns:
+        The model, ready for `Predictor.predict`.
+
+    Raises:
+        InputError: If there is no model, or it is damaged.
+    """
+    folder = Path(path)
+    spec = read_spec(folder)
+    kind = find_method(spec.method)
+    try:
+        method = kind(**spec.options)
+    except TypeError as error:
+        raise InputError(f"{folder}: {error}", remedy="the model was made by another version of its method") from None
+    return load_weights(method.build(spec), folder)
+
+
+def _environment(runtime: Runtime, data: DataSet) -> dict[str, Any]:
+    return {
+        "forktail": forktail.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "platform": platform.platform(),
+        "device": str(runtime.device),
+        "threads": torch.get_num_threads(),
+        "command": sys.argv,
+        "data": {"name": data.name, "train": data.train.fingerprint, "images": len(data.train), "notes": data.notes},
+    }
+
+
+def evaluate_run(path: str | Path, data: str | None = None, *, prior: Prior | None = None) -> dict[str, Any]:
+    """Evaluate a run's model again, on its own test split or on other data.
+
+    Args:
+        path: The run directory.
+        data: Other data with the same classes, whose test split is used; None is the run's own.
+        prior: Class prior to assume; None is the method's own.
+
+    Returns:
+        What ``metrics.json`` holds.
+
+    Raises:
+        InputError: If the data has other classes than the model.
+    """
+    run = Run(path)
+    predictor = load(run.path)
+    recipe = make_recipe(read_recipe(run.path / "recipe.toml"))
+    spec = recipe.data if data is None else dataclasses.replace(DataSpec(data), unreadable=recipe.data.unreadable)
+    test = open_data(spec).test
+    if test.classes != predictor.spec.classes:
+        wrong = sorted(set(test.classes) ^ set(predictor.spec.classes))
+        raise InputError(
+            f"{spec.path}: its classes are not the model's ({', '.join(wrong[:5]) or 'another order'})",
+            expected=f"the {len(predictor.spec.classes)} classes that the model was trained on",
+        )
+    on = "test" if data is None else f"test of {data}"
+    return evaluate(predictor, test, on=on, prior=prior, shots=recipe.split.shots)
+
+
+def predict_files(
+    path: str | Path, pictures: Iterable[str | Path], *, prior: Prior | None = None, top: int = 1
+) -> list[Prediction]:
+    """Classify picture files.
+
+    Args:
+        path: A run directory.
+        pictures: Files, or folders of pictures.
+        prior: Class prior to assume; None is the method's own.
+        top: How many classes to report for each picture.
+
+    Returns:
+        One prediction per picture.
+    """
+    predictor = load(path)
+    files = find_pictures([Path(picture) for picture in pictures])
+    predictions: list[Prediction] = []
+    for first in range(0, len(files), PREDICT_BATCH):
+        predictions += predictor.predict(
+            open_pictures(files[first : first + PREDICT_BATCH]), prior=prior, top=top, batch_size=PREDICT_BATCH
+        )
+    return predictions

@@ -1,0 +1,68 @@
+"""The command `forktail`: one small file per verb; nothing heavy is imported before a verb runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+import forktail
+from forktail.cli.evaluate import evaluate
+from forktail.cli.fit import fit
+from forktail.cli.methods import methods
+from forktail.cli.predict import predict
+from forktail.cli.pretrain import pretrain
+from forktail.errors import InputError
+
+app = typer.Typer(
+    help="Long-tailed recognition: classifiers that are good on every class, with the reasons.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # a bug keeps its plain traceback
+)
+for verb in (fit, evaluate, predict, methods, pretrain):
+    app.command()(verb)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"forktail {forktail.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = (
+        False
+    ),
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command; bad input is one line and exit code 2, Ctrl-C one line and 130."""
+    try:
+        app()
+    except InputError as error:
+        print(f"error: {one_line(str(error))}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)  # noqa: T201
+        sys.exit(130)
+    except BrokenPipeError:  # the reader, such as `head`, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def one_line(text: str) -> str:
+    """Keep a message on one line, whatever a path or class name in it contains.
+
+    Args:
+        text: The message.
+
+    Returns:
+        The same with control characters and line ends escaped.
+    """
+    return "".join(c if c.isprintable() or c == " " else c.encode("unicode_escape").decode() for c in text)

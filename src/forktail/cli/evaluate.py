@@ -1,0 +1,28 @@
+"""`forktail evaluate`: how good a trained model is, on its own test split or on other pictures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Run directory that `forktail fit` wrote.")],
+    data: Annotated[
+        str | None, typer.Argument(help="Other data with the same classes; its test split is used.")
+    ] = None,
+    prior: Annotated[str | None, typer.Option(help="Class prior to assume: uniform, train, or a JSON file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of the table.")] = False,
+) -> None:
+    """Print accuracy on many, medium and few, by class, and calibration. Nothing in the run is changed."""
+    from forktail import api
+    from forktail.cli.tables import print_metrics, read_prior
+
+    metrics = api.evaluate_run(run, data, prior=read_prior(prior))
+    if as_json:
+        typer.echo(json.dumps(metrics, indent=1, ensure_ascii=False))
+    else:
+        print_metrics(metrics)

@@ -1,0 +1,31 @@
+"""`forktail predict`: pictures in, classes with probabilities out."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Form(StrEnum):
+    """How predictions are written."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(help="Run directory that `forktail fit` wrote.")],
+    pictures: Annotated[list[Path], typer.Argument(help="Picture files, or folders of them.")],
+    top: Annotated[int, typer.Option(min=1, help="How many classes to print for each picture.")] = 3,
+    prior: Annotated[str | None, typer.Option(help="Class prior to assume: uniform, train, or a JSON file.")] = None,
+    form: Annotated[Form, typer.Option("--format", help="How to print.")] = Form.table,
+) -> None:
+    """Classify pictures."""
+    from forktail import api
+    from forktail.cli.tables import print_predictions, read_prior
+
+    print_predictions(api.predict_files(run, pictures, prior=read_prior(prior), top=top), form)

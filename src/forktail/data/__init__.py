@@ -1,0 +1,1 @@
+"""Labelled pictures: opened, checked, carved into a long tail and augmented."""

@@ -1,0 +1,59 @@
+"""Pictures without labels, as a user hands them over to be classified."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from forktail.data.natural_order import natural_key
+from forktail.data.picture_files import ENDINGS, open_picture
+from forktail.errors import InputError
+
+
+def find_pictures(paths: Iterable[Path]) -> list[Path]:
+    """List picture files, those of folders in natural order.
+
+    Args:
+        paths: Files, which are taken whatever their ending, and folders, of which the pictures are taken.
+
+    Returns:
+        The files.
+
+    Raises:
+        InputError: If a path does not exist, or a folder holds no picture.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = [file for file in path.rglob("*") if file.suffix.lower() in ENDINGS and file.is_file()]
+            if not inside:
+                raise InputError(f"{path}: no picture in this folder", expected="a file or a folder of pictures")
+            found += sorted(inside, key=lambda file: natural_key(file.as_posix()))
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise InputError(f"{path}: no such file", expected="a picture or a folder of pictures")
+    return found
+
+
+def open_pictures(files: Sequence[Path]) -> dict[str, Image.Image]:
+    """Decode picture files.
+
+    Args:
+        files: The files.
+
+    Returns:
+        Picture by path, in order.
+
+    Raises:
+        InputError: If one cannot be read.
+    """
+    pictures: dict[str, Image.Image] = {}
+    for file in files:
+        try:
+            pictures[str(file)] = open_picture(file)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise InputError(f"{file}: cannot be read as a picture ({error})", remedy="leave it out") from None
+    return pictures

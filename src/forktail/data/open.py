@@ -1,0 +1,177 @@
+"""A name or a path becomes a data set."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from forktail.data.arrays import open_arrays
+from forktail.data.augment import AugmentKind
+from forktail.data.csv_file import open_csv
+from forktail.data.fashion_mnist import open_fashion_mnist
+from forktail.data.folder import open_folder
+from forktail.data.glyphs import glyphs
+from forktail.data.hold_out import held_out_test, held_out_validation
+from forktail.data.images import DataSet, Images
+from forktail.data.list_file import open_list
+from forktail.data.longtail import Tail, carve
+from forktail.data.picture_files import FilePictures, unreadable
+from forktail.data.splits import Splits, some
+from forktail.data.symbols import symbols
+from forktail.errors import InputError, nearest
+
+SMALL = 64  # pixels: up to this side, pictures are shifted; larger ones are cropped
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """Which data, and what is done with them before training.
+
+    Args:
+        path: A named set (``fashion-mnist``, ``glyphs``, ``symbols``), a folder, a list file, a CSV or TSV file, or a
+            ``.npz`` file. A folder that is called like a named set is written with its path, ``./glyphs``.
+        root: Folder to which the paths of a list or CSV are relative, or which holds the files of a named set.
+        test: A second list or CSV, with the test pictures.
+        imbalance: Largest class over smallest, to carve a long tail; None leaves the counts as they are.
+        n_max: Training images of the largest class of that tail; None takes what the smallest class allows.
+        tail: Shape of the tail.
+        validation: Hold out a validation part, unless the set brings one.
+        unreadable: What to do about pictures that cannot be read: ``stop``, or ``skip`` them with a note.
+        augment: Kind of augmentation; None takes what suits the set.
+        seed: All chance in the above.
+    """
+
+    path: str
+    root: str | None = None
+    test: str | None = None
+    imbalance: float | None = None
+    n_max: int | None = None
+    tail: Tail = "exponential"
+    validation: bool = False
+    unreadable: Literal["stop", "skip"] = "stop"
+    augment: AugmentKind | None = None
+    seed: int = 0
+
+
+def open_data(spec: DataSpec, *, workers: int | None = None) -> DataSet:
+    """Open, check, carve and divide a data set, in this order.
+
+    Every picture file is decoded once. Where a set brings no test part, one is held out of the training part; then
+    the tail is carved; then the validation part is held out. Counts and priors are those of what remains.
+
+    Args:
+        spec: Which data, and what is done with them.
+        workers: Threads that decode pictures; None takes the number of processors.
+
+    Returns:
+        The data set; ``notes`` says what a user should know about it.
+
+    Raises:
+        InputError: If there is no such set, pictures cannot be read, or a class is left without training images.
+
+    Example:
+        >>> data = open_data(DataSpec("glyphs", n_max=20, imbalance=10, validation=True))
+        >>> len(data.train), len(data.val), len(data.test)
+        (633, 104, 2500)
+    """
+    if spec.seed < 0:
+        raise InputError(f"seed {spec.seed}", expected="0 or more")
+    splits = _readable(_source(spec), spec, workers or os.cpu_count() or 1)
+    train, test, val, notes = splits.train, splits.test, splits.val, splits.notes
+    _check_classes(train, notes)
+    if test is None:
+        train, test, more = held_out_test(train, spec.seed)
+        notes += more
+    untested = [name for name, count in zip(test.classes, test.class_counts(), strict=True) if not count]
+    if untested:
+        notes += (f"no test images: {some(untested)}.",)
+    if spec.path != "glyphs" and (spec.imbalance is not None or spec.n_max is not None):
+        train = carve(train, spec.n_max, 1 if spec.imbalance is None else spec.imbalance, spec.tail, spec.seed)
+    if spec.validation and val is None:
+        train, val, more = held_out_validation(train, spec.seed)
+        notes += more
+    augment = spec.augment or splits.augment or _suits(train)
+    return DataSet(splits.name, train, test, val, augment, notes)
+
+
+def _source(spec: DataSpec) -> Splits:
+    """Read the set that the path names."""
+    path = Path(spec.path)
+    root = None if spec.root is None else Path(spec.root)
+    test = None if spec.test is None else Path(spec.test)
+    named: dict[str, Callable[[], Splits]] = {
+        "fashion-mnist": lambda: open_fashion_mnist(root),
+        "glyphs": lambda: _drawn(_glyphs(spec)),
+        "symbols": lambda: _drawn(symbols(seed=spec.seed)),
+    }
+    if spec.path in named:
+        _refuse(spec, test=True, root=spec.path != "fashion-mnist")
+        return named[spec.path]()
+    if path.is_dir():
+        _refuse(spec, test=True, root=True)
+        return open_folder(path)
+    if not path.is_file():
+        found = f'no file, folder or named set "{spec.path}"'
+        raise InputError(found, expected="a path, or a named set", remedy=nearest(spec.path, named))
+    if path.suffix.lower() == ".npz":
+        _refuse(spec, test=True, root=True)
+        return open_arrays(path)
+    reader = open_csv if path.suffix.lower() in {".csv", ".tsv"} else open_list
+    return reader(path, test, root)
+
+
+def _refuse(spec: DataSpec, *, test: bool, root: bool) -> None:
+    """An option that would do nothing is an error."""
+    for name, unused in (("test", test), ("root", root)):
+        if unused and getattr(spec, name) is not None:
+            raise InputError(f'data.{name} has no meaning for "{spec.path}"', remedy=f"leave out data.{name}")
+
+
+def _glyphs(spec: DataSpec) -> DataSet:
+    n_max = 200 if spec.n_max is None else spec.n_max
+    imbalance = 100 if spec.imbalance is None else spec.imbalance
+    return glyphs(n_max, imbalance, spec.tail, seed=spec.seed)
+
+
+def _drawn(data: DataSet) -> Splits:
+    return Splits(data.name, data.train, data.test, None, data.augment, data.notes)
+
+
+def _readable(splits: Splits, spec: DataSpec, workers: int) -> Splits:
+    """Decode every picture file; stop, or go on without those that fail."""
+    parts = {"train": splits.train, "test": splits.test, "val": splits.val}
+    sound = {name: _sound(images, workers) for name, images in parts.items() if images is not None}
+    problems = [problem for _, found in sound.values() for problem in found]
+    if not problems:
+        return splits
+    found = f"{len(problems)} pictures cannot be read: {some(problems)}"
+    if spec.unreadable == "stop":
+        raise InputError(found, remedy="mend or delete them, or leave them out with `--set data.unreadable=skip`")
+    kept = {name: images for name, (images, _) in sound.items()}
+    notes = (*splits.notes, f"left out: {found}.")
+    return dataclasses.replace(splits, train=kept["train"], test=kept.get("test"), val=kept.get("val"), notes=notes)
+
+
+def _sound(images: Images, workers: int) -> tuple[Images, list[str]]:
+    """Part the images that can be read from a description of those that cannot."""
+    if not isinstance(images.pictures, FilePictures):
+        return images, []
+    bad = unreadable(images, workers)
+    kept = images.subset(np.delete(np.arange(len(images)), list(bad)))
+    return kept, [f"{images.name(i)} ({reason})" for i, reason in bad.items()]
+
+
+def _check_classes(images: Images, notes: tuple[str, ...]) -> None:
+    absent = [name for name, count in zip(images.classes, images.class_counts(), strict=True) if not count]
+    if absent:
+        raise InputError("; ".join([f"no training images: {some(absent)}", *notes]), expected="one of each class")
+
+
+def _suits(images: Images) -> AugmentKind:
+    return "shift-flip" if max(images.read(0).size) <= SMALL else "crop-flip"

@@ -1,0 +1,63 @@
+"""The folder is the registry: ``methods/<name>.py`` holds exactly one final `Method`, and its stem is its name."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from importlib.metadata import entry_points
+
+from forktail.errors import InputError, nearest
+from forktail.methods._method import Method, Problem
+
+__all__ = ["Method", "Problem", "find_method", "method_names"]
+
+ENTRY_POINTS = "forktail.methods"  # an installed package's own methods: name -> module
+
+
+def method_names() -> list[str]:
+    """List every method of this package and of installed packages that offer one.
+
+    Returns:
+        Names in alphabetical order.
+
+    Example:
+        >>> method_names()[:3]
+        ['ce', 'logit_adjustment', 'osdtw']
+    """
+    return sorted(_modules())
+
+
+def find_method(name: str) -> type[Method]:
+    """Find a method's class by its name.
+
+    Args:
+        name: The stem of its file, or the name of its entry point.
+
+    Returns:
+        The class.
+
+    Raises:
+        InputError: If there is no such method.
+
+    Example:
+        >>> find_method("ce").summary
+        'plain cross-entropy, the baseline that ignores the tail'
+    """
+    modules = _modules()
+    if name not in modules:
+        raise InputError(f'method "{name}" is unknown', remedy=nearest(name, modules))
+    module = importlib.import_module(modules[name])
+    found = [
+        kind
+        for _, kind in inspect.getmembers(module, inspect.isclass)
+        if issubclass(kind, Method) and not inspect.isabstract(kind) and kind.__module__ == module.__name__
+    ]
+    if len(found) != 1:
+        raise InputError(f"{modules[name]} defines {len(found)} methods", expected="exactly one final Method per file")
+    return found[0]
+
+
+def _modules() -> dict[str, str]:
+    own = {info.name: f"{__name__}.{info.name}" for info in pkgutil.iter_modules(__path__) if info.name[0] != "_"}
+    return {point.name: point.value for point in entry_points(group=ENTRY_POINTS)} | own

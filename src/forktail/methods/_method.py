@@ -1,0 +1,119 @@
+"""What a method is: hyper-parameters as fields, and the algorithm as `fit`."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from forktail.backbones.forked import Forked
+from forktail.backbones.layered import Layered
+from forktail.backbones.open import BackboneSpec, architecture, open_backbone
+from forktail.data.augment import Preprocess
+from forktail.data.images import Images
+from forktail.labels import ClassCounts, TaskSplit
+from forktail.predictor import ModelSpec, Predictor
+from forktail.training.engine import Engine
+from forktail.training.randomness import seed_of
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a method is given. There is no test split in it.
+
+    Args:
+        train: Training images with the training transform.
+        val: Held-out part of them, or None: then the last step is kept and nothing is chosen by accuracy.
+        counts: Training images of each class, after the held-out part was taken.
+        split: Which classes make which task.
+        backbone_spec: Which backbone with which initial weights.
+        preprocess: How a picture becomes an input without augmentation.
+        seed: Seed of initial classifiers and random backbones.
+    """
+
+    train: Images
+    val: Images | None
+    counts: ClassCounts
+    split: TaskSplit
+    backbone_spec: BackboneSpec
+    preprocess: Preprocess
+    seed: int = 0
+
+    def backbone(self) -> Layered:
+        """Return a fresh copy of the pretrained backbone."""
+        return open_backbone(self.backbone_spec, seed=seed_of(self.seed, "backbone"))
+
+    def network(self, split: TaskSplit, depth: int | None = None) -> Forked:
+        """Return an untrained network on the pretrained backbone.
+
+        Args:
+            split: Its tasks; one task is an ordinary network.
+            depth: How many units the tasks share; by default all.
+
+        Returns:
+            A network whose classifiers are initialised from the problem's seed.
+        """
+        backbone = self.backbone()
+        return Forked(backbone, split, backbone.depth if depth is None else depth, seed_of(self.seed, "classifier"))
+
+    @property
+    def plain_train(self) -> Images:
+        """The training images without augmentation."""
+        return self.train.with_transform(self.preprocess)
+
+    def spec(self, method: Method, **structure: Any) -> ModelSpec:
+        """Say what a model of this problem is but for its weights.
+
+        Args:
+            method: The method that makes it.
+            structure: What the method decided.
+
+        Returns:
+            The spec.
+        """
+        return ModelSpec(
+            method=method.name,
+            options=dataclasses.asdict(method),
+            backbone=architecture(self.backbone_spec),
+            preprocess=self.preprocess,
+            classes=self.train.classes,
+            counts=tuple(int(n) for n in self.counts.per_class),
+            tasks=tuple(tuple(int(c) for c in task) for task in self.split.tasks),
+            structure=structure,
+        )
+
+
+def one_task(num_classes: int) -> TaskSplit:
+    """Return the split of an ordinary network: all classes in one task.
+
+    Args:
+        num_classes: Number of classes.
+
+    Returns:
+        The split.
+    """
+    return TaskSplit((np.arange(num_classes),))
+
+
+@dataclass(frozen=True)
+class Method(ABC):
+    """A system for long-tailed recognition; its fields are its hyper-parameters and the recipe's keys."""
+
+    summary: ClassVar[str]
+    source: ClassVar[str]
+
+    @property
+    def name(self) -> str:
+        """The name in recipes and on the command line: that of the file."""
+        return type(self).__module__.rpartition(".")[2]
+
+    @abstractmethod
+    def build(self, spec: ModelSpec) -> Predictor:
+        """Return an untrained model of the right structure, ready for a strict load."""
+
+    @abstractmethod
+    def fit(self, problem: Problem, engine: Engine) -> Predictor:
+        """Train on a problem and return the model."""

@@ -1,0 +1,34 @@
+"""Plain cross-entropy: what a long tail does to an ordinary classifier."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+from forktail.backbones.forked import Forked
+from forktail.backbones.open import open_backbone
+from forktail.losses.cross_entropy import CrossEntropy
+from forktail.methods._method import Method, Problem, one_task
+from forktail.predictor import ModelSpec, Predictor
+from forktail.training.engine import Engine
+from forktail.training.objective import Supervised
+
+
+@final
+@dataclass(frozen=True)
+class CE(Method):
+    """Plain cross-entropy; predicts under the training prior, as its users do."""
+
+    summary = "plain cross-entropy, the baseline that ignores the tail"
+    source = "docs/theory; the field's common baseline"
+
+    def build(self, spec: ModelSpec) -> Predictor:
+        """Return an untrained model."""
+        network = Forked.single(open_backbone(spec.backbone), len(spec.classes))
+        return Predictor(network, spec, rule="softmax", home="train")
+
+    def fit(self, problem: Problem, engine: Engine) -> Predictor:
+        """Train one network on all images."""
+        network = problem.network(one_task(problem.counts.num_classes))
+        trained = engine.train("training", Supervised(network, CrossEntropy()), problem.train).network
+        return Predictor(trained, problem.spec(self), rule="softmax", home="train")

@@ -1,0 +1,41 @@
+"""Logit adjustment: the training prior enters the loss, so that the outputs are free of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+from forktail.backbones.forked import Forked
+from forktail.backbones.open import open_backbone
+from forktail.losses.logit_adjusted import LogitAdjusted
+from forktail.methods._method import Method, Problem, one_task
+from forktail.predictor import ModelSpec, Predictor
+from forktail.training.engine import Engine
+from forktail.training.objective import Supervised
+
+
+@final
+@dataclass(frozen=True)
+class LogitAdjustment(Method):
+    """Cross-entropy on z + tau log pi; predicts with z.
+
+    Args:
+        tau: Strength of the adjustment; 1 is consistent for balanced accuracy.
+    """
+
+    summary = "cross-entropy on prior-adjusted logits"
+    source = "Menon et al. 2021, eq. 10"
+
+    tau: float = 1.0
+
+    def build(self, spec: ModelSpec) -> Predictor:
+        """Return an untrained model."""
+        network = Forked.single(open_backbone(spec.backbone), len(spec.classes))
+        return Predictor(network, spec, rule="adjusted", home="uniform")
+
+    def fit(self, problem: Problem, engine: Engine) -> Predictor:
+        """Train one network on all images."""
+        network = problem.network(one_task(problem.counts.num_classes))
+        loss = LogitAdjusted(problem.counts, tau=self.tau)
+        trained = engine.train("training", Supervised(network, loss), problem.train).network
+        return Predictor(trained, problem.spec(self), rule="adjusted", home="uniform")

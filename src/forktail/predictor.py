@@ -1,0 +1,337 @@
+"""A trained model as everything else sees it: scores under a stated prior, saved without pickle."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, final
+
+import numpy as np
+import numpy.typing as npt
+import safetensors
+import torch
+from PIL import Image
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
+
+from forktail.backbones.open import BackboneSpec
+from forktail.data.augment import Preprocess
+from forktail.errors import InputError
+from forktail.labels import ClassCounts, TaskSplit
+from forktail.run import write_atomically
+
+FORMAT = 1
+
+Rule = Literal["softmax", "adjusted", "margin", "posterior"]
+Prior = Literal["uniform", "train"] | Sequence[float]
+
+
+def uniform_scores(outputs: Tensor, log_prior: Tensor, rule: Rule) -> Tensor:
+    r"""Turn a network's outputs into logits under a uniform class prior.
+
+    docs/theory, "Prediction". With outputs z and training prior pi:
+
+    - ``softmax`` (trained by cross-entropy): $z_c - \log\pi_c$
+    - ``adjusted`` (trained by logit-adjusted cross-entropy): $z_c$
+    - ``margin`` (trained by logit-adjusted BCE, the paper's rule): $z_c$
+    - ``posterior`` (the same training, exact): $\log\sigma(z_c + \mathrm{logit}\,\pi_c) - \log\pi_c$
+
+    Args:
+        outputs: (B, C) outputs of the network.
+        log_prior: (C,) logarithms of the training prior.
+        rule: How the network was trained and is to be read.
+
+    Returns:
+        (B, C) scores; ``softmax(scores + log p)`` is the posterior under the class prior p.
+
+    Example:
+        >>> z, log_prior = torch.tensor([[2.0, 1.9]]), torch.tensor([0.9, 0.1]).log()
+        >>> uniform_scores(z, log_prior, "margin").argmax(1), uniform_scores(z, log_prior, "softmax").argmax(1)
+        (tensor([0]), tensor([1]))
+    """
+    if rule == "softmax":
+        return outputs - log_prior
+    if rule == "posterior":
+        return logsigmoid(outputs + prior_logit(log_prior)) - log_prior
+    return outputs
+
+
+def prior_logit(log_prior: Tensor) -> Tensor:
+    """Return log pi - log(1 - pi), the offset of the logit-adjusted binary cross-entropy.
+
+    Args:
+        log_prior: (C,) logarithms of the prior.
+
+    Returns:
+        (C,) offsets.
+    """
+    return log_prior - torch.log1p(-log_prior.exp())
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """All of a model but its weights, as JSON.
+
+    Args:
+        method: Name of the method that made it.
+        options: The method's hyper-parameters.
+        backbone: Which backbone; its initial weights are of no matter once the model is trained.
+        preprocess: How a picture becomes an input.
+        classes: Names in class order.
+        counts: Training images of each class.
+        tasks: Classes of each task.
+        structure: What the method decided while it ran and `Method.build` has to know.
+    """
+
+    method: str
+    options: dict[str, Any]
+    backbone: BackboneSpec
+    preprocess: Preprocess
+    classes: tuple[str, ...]
+    counts: tuple[int, ...]
+    tasks: tuple[tuple[int, ...], ...]
+    structure: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def class_counts(self) -> ClassCounts:
+        """The training counts as a type of their own."""
+        return ClassCounts(np.asarray(self.counts))
+
+    @property
+    def split(self) -> TaskSplit:
+        """The tasks as a type of their own."""
+        return TaskSplit(tuple(np.asarray(task) for task in self.tasks))
+
+    def with_structure(self, **structure: Any) -> ModelSpec:
+        """Return a copy that says what the method decided.
+
+        Args:
+            structure: Anything that JSON can say.
+
+        Returns:
+            A new spec.
+        """
+        return dataclasses.replace(self, structure=structure)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What is said of one picture.
+
+    Args:
+        picture: Its path, or its number.
+        classes: The likeliest classes, best first.
+        probabilities: Their probabilities under the prior that was asked for.
+    """
+
+    picture: str
+    classes: tuple[str, ...]
+    probabilities: tuple[float, ...]
+
+
+@final
+class Predictor(nn.Module):
+    """A network, the rule that reads it, and what it needs to take in pictures.
+
+    ``forward`` returns logits under a uniform prior, whatever the method: p(y | x, p) = softmax(scores + log p).
+    ``home`` names the prior that the method's own authors predict under: the training prior for plain cross-entropy,
+    the uniform one for everything that adjusts for it.
+
+    Args:
+        network: Maps (B, 3, H, W) inputs to (B, C) outputs in class order.
+        spec: The model but its weights.
+        rule: How to read the outputs.
+        home: The prior that is used where nobody asks for another.
+    """
+
+    log_prior: Tensor
+
+    def __init__(self, network: nn.Module, spec: ModelSpec, *, rule: Rule, home: Literal["uniform", "train"]) -> None:
+        super().__init__()
+        self.network = network
+        self.spec = spec
+        self.rule: Rule = rule
+        self.home: Literal["uniform", "train"] = home
+        prior = torch.from_numpy(np.asarray(spec.class_counts.prior))
+        self.register_buffer("log_prior", prior.log().to(torch.float32))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return (B, C) logits under a uniform class prior."""
+        return uniform_scores(self.network(inputs), self.log_prior, self.rule)
+
+    def training_logits(self, inputs: Tensor) -> Tensor | None:
+        """Return the (B, C) Bernoulli logits under the training prior, which the criterion speaks of.
+
+        Args:
+            inputs: (B, 3, H, W) preprocessed pictures.
+
+        Returns:
+            The logits, or None for a method whose outputs are no Bernoulli logits.
+        """
+        if self.rule in ("margin", "posterior"):
+            outputs: Tensor = self.network(inputs)
+            return outputs + prior_logit(self.log_prior)
+        return None
+
+    def log_weights(self, prior: Prior | None) -> Tensor:
+        """Turn a prior into what is added to the scores.
+
+        Args:
+            prior: ``uniform``, ``train``, one probability or count per class, or None for the method's own.
+
+        Returns:
+            (C,) logarithms.
+
+        Raises:
+            InputError: If the prior does not fit the classes.
+        """
+        prior = self.home if prior is None else prior
+        if isinstance(prior, str):
+            if prior not in ("uniform", "train"):
+                raise InputError(f'prior "{prior}"', expected='"uniform", "train" or one number per class')
+            return self.log_prior if prior == "train" else torch.zeros_like(self.log_prior)
+        weights = np.asarray(prior, dtype=np.float64)
+        if weights.shape != (len(self.spec.classes),) or not (weights > 0).all() or not np.isfinite(weights).all():
+            raise InputError(
+                f"prior with shape {weights.shape} and smallest entry {weights.min(initial=np.inf):g}",
+                expected=f"{len(self.spec.classes)} numbers > 0, one per class",
+            )
+        return torch.from_numpy(np.log(weights / weights.sum())).to(self.log_prior)
+
+    @torch.no_grad()
+    def predict(
+        self,
+        images: Sequence[Image.Image | npt.NDArray[np.uint8]] | Mapping[str, Image.Image],
+        *,
+        prior: Prior | None = None,
+        top: int = 1,
+        batch_size: int = 64,
+    ) -> list[Prediction]:
+        """Classify pictures.
+
+        Args:
+            images: Pictures in RGB or grey (PIL, or (H, W[, 3]) uint8 arrays), or pictures by name.
+            prior: The class prior to assume: ``uniform``, ``train``, one number per class; None is the method's own.
+            top: How many classes to report for each picture.
+            batch_size: Pictures at a time.
+
+        Returns:
+            One prediction per picture, in order.
+        """
+        named = dict(images) if isinstance(images, Mapping) else {str(i): image for i, image in enumerate(images)}
+        offset = self.log_weights(prior)
+        was_training = self.training
+        self.eval()
+        predictions: list[Prediction] = []
+        for names in _chunks(list(named), batch_size):
+            inputs = torch.stack([self.spec.preprocess(_as_picture(named[name])) for name in names])
+            probabilities = torch.softmax(self(inputs.to(offset.device)) + offset, dim=1).cpu()
+            best = probabilities.topk(min(top, len(self.spec.classes)), dim=1)
+            for name, values, indices in zip(names, best.values.tolist(), best.indices.tolist(), strict=True):
+                classes = tuple(self.spec.classes[i] for i in indices)
+                predictions.append(Prediction(name, classes, tuple(values)))
+        self.train(was_training)
+        return predictions
+
+
+def _chunks(names: list[str], size: int) -> Iterator[list[str]]:
+    for first in range(0, len(names), size):
+        yield names[first : first + size]
+
+
+def _as_picture(image: Image.Image | npt.NDArray[np.uint8]) -> Image.Image:
+    picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    return picture.convert("RGB")
+
+
+def save_predictor(folder: Path, predictor: Predictor) -> None:
+    """Write ``model.safetensors`` and ``model.json``.
+
+    Args:
+        folder: Where to; made if it is missing.
+        predictor: What to save.
+    """
+    tensors = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in predictor.state_dict().items()}
+    write_atomically(folder / "model.safetensors", save(tensors))
+    facts = {"format": FORMAT, **dataclasses.asdict(predictor.spec)}
+    write_atomically(folder / "model.json", json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_spec(folder: Path) -> ModelSpec:
+    """Read what ``model.json`` says.
+
+    Args:
+        folder: A ``model`` folder, or the run directory that holds one.
+
+    Returns:
+        The spec.
+
+    Raises:
+        InputError: If there is no model, or it is not one that this version can read.
+    """
+    path = model_folder(folder) / "model.json"
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        if facts.pop("format") != FORMAT:
+            raise InputError(f"{path}: written by another version of forktail", remedy="train the model again")
+        facts["backbone"] = BackboneSpec(**facts["backbone"])
+        facts["preprocess"] = Preprocess(**{k: _as_tuple(v) for k, v in facts["preprocess"].items()})
+        facts["tasks"] = tuple(tuple(task) for task in facts["tasks"])
+        facts["classes"], facts["counts"] = tuple(facts["classes"]), tuple(facts["counts"])
+        return ModelSpec(**facts)
+    except FileNotFoundError:
+        raise InputError(
+            f"{folder}: holds no model",
+            expected="a finished run or its model folder",
+            remedy="train one with `forktail fit`",
+        ) from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path}: not a model description ({error})", remedy="the run is damaged; train it again"
+        ) from (None)
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def model_folder(folder: Path) -> Path:
+    """Find the model in a run directory, or take the folder as it is.
+
+    Args:
+        folder: A ``model`` folder, or the run directory that holds one.
+
+    Returns:
+        The folder with ``model.json``.
+    """
+    return folder / "model" if (folder / "model").is_dir() else folder
+
+
+def load_weights(predictor: Predictor, folder: Path) -> Predictor:
+    """Load ``model.safetensors`` strictly.
+
+    Args:
+        predictor: As `Method.build` made it.
+        folder: A ``model`` folder, or the run directory that holds one.
+
+    Returns:
+        The same predictor, in evaluation mode.
+
+    Raises:
+        InputError: If the file is missing, damaged, or does not fit.
+    """
+    path = model_folder(folder) / "model.safetensors"
+    try:
+        with safetensors.safe_open(path, framework="pt") as stream:
+            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 - not a mapping
+        predictor.load_state_dict(tensors)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file", expected="the model's weights", remedy="train it again") from None
+    except (safetensors.SafetensorError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: does not fit its model.json ({reason[:200]})", remedy="train it again") from None
+    return predictor.eval()

@@ -1,0 +1,228 @@
+"""Recipes: one typed description of a run, read from TOML, strict about every key."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import tomli_w
+from pydantic import TypeAdapter, ValidationError
+
+from forktail.backbones.open import BackboneSpec
+from forktail.data.open import DataSpec
+from forktail.errors import InputError, nearest
+from forktail.labels import ClassCounts, TaskSplit, by_mass, by_rank
+from forktail.methods import Method, find_method
+from forktail.training.plan import Plan
+
+Table = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class SplitSpec:
+    """How the classes are divided, into tasks for training and into shot groups for the report.
+
+    Args:
+        rule: ``rank`` (the paper's: halves of the sorted classes) or ``mass`` (equal numbers of images).
+        parts: Number of tasks.
+        shots: Which published edges make many, medium and few: ``A``, ``B``, ``C`` or ``quantile``.
+    """
+
+    rule: Literal["rank", "mass"] = "rank"
+    parts: int = 2
+    shots: Literal["A", "B", "C", "quantile"] = "A"
+
+    def split(self, counts: ClassCounts) -> TaskSplit:
+        """Divide the classes into tasks.
+
+        Args:
+            counts: Training images of each class.
+
+        Returns:
+            The tasks.
+        """
+        rules: dict[str, Callable[[ClassCounts, int], TaskSplit]] = {"rank": by_rank, "mass": by_mass}
+        return rules[self.rule](counts, self.parts)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides a run.
+
+    Args:
+        data: Which pictures, and what is done to their class counts.
+        method: The system to train, with its hyper-parameters.
+        backbone: Which backbone with which initial weights.
+        split: How classes are divided.
+        plan: How each stage is optimised.
+        seed: Seed of all that is random in training; the data has a seed of its own.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        workers: Processes that read pictures ahead; no result depends on it.
+        checkpoint_seconds: A kill costs at most this much work; no result depends on it.
+    """
+
+    data: DataSpec
+    method: Method
+    backbone: BackboneSpec = field(default_factory=BackboneSpec)
+    split: SplitSpec = field(default_factory=SplitSpec)
+    plan: Plan = field(default_factory=Plan)
+    seed: int = 0
+    device: str = "auto"
+    workers: int = 0
+    checkpoint_seconds: float = 20.0
+
+    def to_toml(self) -> str:
+        """Write the recipe with every value spelled out; a value of None is left out.
+
+        Returns:
+            TOML that `read_recipe` reads back to an equal recipe.
+        """
+        table = dataclasses.asdict(self)
+        table["method"] = {"name": self.method.name, **table["method"]}
+        return tomli_w.dumps(_without_none(table))
+
+
+def read_recipe(path: str | Path) -> Table:
+    """Read a recipe file as tables, unchecked.
+
+    Args:
+        path: A TOML file.
+
+    Returns:
+        Its tables.
+
+    Raises:
+        InputError: If it cannot be read or is not TOML.
+    """
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"recipe {path}: {error.strerror}", expected="a TOML file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"recipe {path}: {error}", expected="a TOML file") from None
+
+
+def apply_settings(table: Table, settings: Iterable[str]) -> Table:
+    """Apply ``a.b=value`` settings on top of a recipe's tables.
+
+    Args:
+        table: The tables; they stay untouched.
+        settings: Each ``key=value`` with a dotted key; the value is TOML, or else a plain string.
+
+    Returns:
+        New tables.
+
+    Raises:
+        InputError: If a setting has no ``=`` or its key runs through a value.
+
+    Example:
+        >>> apply_settings({"plan": {"epochs": 30}}, ["plan.epochs=5", "method.name=ce"])
+        {'plan': {'epochs': 5}, 'method': {'name': 'ce'}}
+    """
+    result = _copied(table)
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        names = [name.strip() for name in key.split(".")]
+        if not equals or not all(names):
+            raise InputError(f"--set {setting}", expected="key.name=value, such as plan.epochs=10")
+        place = result
+        for name in names[:-1]:
+            place = place.setdefault(name, {})
+            if not isinstance(place, dict):
+                raise InputError(f'--set {setting}: "{name}" is a value', expected="the name of a table before the dot")
+        place[names[-1]] = _toml_value(text.strip())
+    return result
+
+
+def make_recipe(table: Table) -> Recipe:
+    """Check a recipe's tables and build the recipe.
+
+    Args:
+        table: Tables as in TOML; ``method.name`` says which method the other keys of ``[method]`` belong to.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        InputError: If a key is unknown or a value does not fit.
+    """
+    table = _copied(table)
+    options = table.get("method", {})
+    if not isinstance(options, dict):
+        raise InputError(f"recipe: method = {options!r}", expected="a table [method] with a name")
+    kind = find_method(str(options.pop("name", "osdtw")))
+    _check_keys(options, kind, "method.")
+    _check_keys(table, Recipe, "")
+    if "path" not in table.get("data", {}):
+        raise InputError("recipe: no data.path", expected="a folder, a file or the name of a data set")
+    method = _validated(kind, options, "method.")
+    parts = {
+        name: _validated(part, table.pop(name), f"{name}.")
+        for name, part in (("data", DataSpec), ("backbone", BackboneSpec), ("split", SplitSpec), ("plan", Plan))
+        if name in table
+    }
+    table.pop("method", None)
+    facts = {f.name: f.type for f in dataclasses.fields(Recipe)}
+    plain = {
+        name: _checked_value({"int": int, "str": str, "float": float}[str(facts[name])], value, name)
+        for name, value in table.items()
+    }
+    return Recipe(method=method, **parts, **plain)
+
+
+def _check_keys(table: Any, kind: type, prefix: str) -> None:
+    """Refuse unknown keys, with the nearest known one, before any value is looked at."""
+    if not isinstance(table, dict):
+        raise InputError(f"recipe: {prefix.rstrip('.')} = {table!r}", expected="a table")
+    known = {f.name: f.type for f in dataclasses.fields(kind)}
+    for key, value in table.items():
+        if key not in known:
+            raise InputError(f'recipe: key "{prefix}{key}" is unknown', remedy=nearest(key, known))
+        part = {"DataSpec": DataSpec, "BackboneSpec": BackboneSpec, "SplitSpec": SplitSpec, "Plan": Plan}.get(
+            str(known[key])
+        )
+        if part is not None:
+            _check_keys(value, part, f"{prefix}{key}.")
+
+
+def _validated(kind: Any, table: Table, prefix: str) -> Any:
+    try:
+        return TypeAdapter(kind).validate_python(table)
+    except ValidationError as error:
+        raise _first_problem(error, prefix) from None
+
+
+def _checked_value(kind: Any, value: Any, name: str) -> Any:
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        raise _first_problem(error, name) from None
+
+
+def _first_problem(error: ValidationError, prefix: str) -> InputError:
+    problem = error.errors()[0]
+    key = prefix + ".".join(str(part) for part in problem["loc"] if part not in ("float", "int", "str"))
+    return InputError(f"recipe: {key.rstrip('.')} = {problem['input']!r}", expected=problem["msg"].lower())
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _copied(table: Table) -> Table:
+    return {key: _copied(value) if isinstance(value, dict) else value for key, value in table.items()}
+
+
+def _without_none(table: Table) -> Table:
+    return {
+        key: _without_none(value) if isinstance(value, dict) else value
+        for key, value in table.items()
+        if value is not None
+    }

@@ -1,0 +1,90 @@
+"""What one depth unit contributes to the criterion: the only door from networks to theory.
+
+``K`` tasks, ``d`` coordinates (scalar parameters) of the unit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from forktail.errors import InputError
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class UnitMoments:
+    """Diagonal second moments of one depth unit at the Stage-1 solutions, docs/theory.md, section 2.
+
+    Coordinates are aligned across tasks: column p is the same parameter in every task's network. Losses are in nats,
+    summed over classes, mean over images; all other scales move the choice (docs/theory.md, section 7).
+
+    Args:
+        curvature: (K, d) H_t >= 0, curvature of task t's training loss.
+        scores: (K, d) S_tt >= 0, variance over images of the per-image gradient of task t, centred.
+        risk: (K, d) M_t >= 0, curvature of the risk that is evaluated; H_t itself for the training distribution.
+        position: (K, d) task t's solution minus the initial weights common to all tasks.
+        cross: (K, K, d) S_tu, covariance over images of the gradients of tasks t and u, symmetric; its diagonal is not
+            read. None stands for zero.
+
+    Raises:
+        InputError: Shapes that differ, numbers that are not finite, or a negative second moment.
+
+    Example:
+        >>> fisher = np.array([[4.0, 1.0], [1.0, 2.0]])
+        >>> unit = UnitMoments(fisher, fisher, fisher, position=np.zeros((2, 2)))
+        >>> unit.num_tasks, unit.num_coordinates
+        (2, 2)
+    """
+
+    curvature: FloatArray
+    scores: FloatArray
+    risk: FloatArray
+    position: FloatArray
+    cross: FloatArray | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("curvature", "scores", "risk", "position", "cross"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.float64))
+        if self.curvature.ndim != 2 or self.curvature.shape[0] == 0:
+            raise InputError(f"curvature of shape {self.curvature.shape}", expected="(tasks >= 1, coordinates)")
+        for name in ("scores", "risk", "position"):
+            _check_shape(name, getattr(self, name), self.curvature.shape)
+        for name in ("curvature", "scores", "risk"):
+            _check_finite(name, getattr(self, name))
+            if np.any(getattr(self, name) < 0):
+                raise InputError(f"{name} has negative entries", expected="second moments >= 0")
+        _check_finite("position", self.position)
+        if self.cross is not None:
+            self._check_cross(self.cross)
+
+    @property
+    def num_tasks(self) -> int:
+        """K."""
+        return int(self.curvature.shape[0])
+
+    @property
+    def num_coordinates(self) -> int:
+        """The number d of scalar parameters of the unit."""
+        return int(self.curvature.shape[1])
+
+    def _check_cross(self, cross: FloatArray) -> None:
+        _check_shape("cross", cross, (self.num_tasks, self.num_tasks, self.num_coordinates))
+        _check_finite("cross", cross)
+        asymmetry = np.max(np.abs(cross - cross.swapaxes(0, 1)), initial=0.0)
+        if asymmetry > 1e-9 * np.max(np.abs(cross), initial=0.0):
+            raise InputError("cross is not symmetric in its two tasks", expected="cross[t, u] equal to cross[u, t]")
+
+
+def _check_shape(name: str, values: FloatArray, expected: tuple[int, ...]) -> None:
+    if values.shape != expected:
+        raise InputError(f"{name} of shape {values.shape}", expected=f"{expected}, to go with the curvature")
+
+
+def _check_finite(name: str, values: FloatArray) -> None:
+    if not np.all(np.isfinite(values)):
+        raise InputError(f"{name} has entries that are not finite", expected="finite numbers")

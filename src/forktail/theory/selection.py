@@ -1,0 +1,182 @@
+"""The best cell of a criterion table, and how sure one can be of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from forktail.errors import InputError
+from forktail.theory.criterion import CriterionTable, plain_weight
+from forktail.theory.moments import FloatArray
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of the table.
+
+    Args:
+        depth: s.
+        weights: One weight for each of the K tasks.
+        value: K(s, w), nats per image.
+
+    Example:
+        >>> Cell(3, (0.4, 0.6), 0.02).to_json()
+        {'depth': 3, 'weight': 0.4, 'value': 0.02}
+    """
+
+    depth: int
+    weights: tuple[float, ...]
+    value: float
+
+    @property
+    def weight(self) -> float | tuple[float, ...]:
+        """The first task's weight for two tasks, all weights otherwise."""
+        return plain_weight(self.weights)
+
+    def to_json(self) -> dict[str, object]:
+        """Depth, weight and value."""
+        weight = list(self.weight) if isinstance(self.weight, tuple) else self.weight
+        return {"depth": self.depth, "weight": weight, "value": self.value}
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The selected cell and what stands against it.
+
+    Args:
+        best: The cell with the smallest value.
+        runner_up: The best cell at another depth; None if only one depth was allowed.
+        reading: The table's reading.
+        flatness: Share of the allowed cells whose value lies within 1 % of the range (largest minus smallest allowed
+            value) above the smallest; the selected cell counts. Near 1, the choice hardly matters.
+
+    Example:
+        >>> selection = Selection(Cell(3, (0.4, 0.6), 0.02), Cell(2, (0.5, 0.5), 0.03), "general", 0.1)
+        >>> selection.depth, selection.weight
+        (3, 0.4)
+    """
+
+    best: Cell
+    runner_up: Cell | None
+    reading: str
+    flatness: float
+
+    @property
+    def depth(self) -> int:
+        """Selected depth s."""
+        return self.best.depth
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """Selected weights, one for each task."""
+        return self.best.weights
+
+    @property
+    def weight(self) -> float | tuple[float, ...]:
+        """The first task's weight for two tasks, all weights otherwise."""
+        return self.best.weight
+
+    @property
+    def value(self) -> float:
+        """The criterion at the selected cell."""
+        return self.best.value
+
+    def to_json(self) -> dict[str, object]:
+        """What ``selection.json`` holds: depth, weight, value, reading, runner_up, flatness."""
+        return {
+            **self.best.to_json(),
+            "reading": self.reading,
+            "runner_up": None if self.runner_up is None else self.runner_up.to_json(),
+            "flatness": self.flatness,
+        }
+
+
+def select(
+    table: CriterionTable, *, depths: Sequence[int] | None = None, weights: npt.ArrayLike | None = None
+) -> Selection:
+    """Find the cell with the smallest criterion.
+
+    Cells within 1e-12 (relative) of the smallest value are ties: first the weights nearest to equal ones win, then the
+    deeper cell. So a network that shares nothing, to which weights mean nothing, is reported at w = 1/2.
+
+    Args:
+        table: The criterion.
+        depths: Allowed depths; None allows all. One depth pins it.
+        weights: Allowed weights: for two tasks numbers, the first task's weight; else (w, K). None allows all.
+
+    Returns:
+        The selection.
+
+    Raises:
+        InputError: A depth or a weight that the table does not have.
+
+    Example:
+        >>> table = CriterionTable(np.array([[0.4, 0.6], [0.5, 0.5]]), np.array([[0.0, 0.0], [1.0, 2.0]]),
+        ...                        np.zeros((2, 2)), np.array([[3.0, 3.0], [1.0, 1.0]]),
+        ...                        reading="general", debiased=True, damping=0.0, flat=0)
+        >>> select(table).to_json()                                          # doctest: +NORMALIZE_WHITESPACE
+        {'depth': 1, 'weight': 0.4, 'value': 2.0, 'reading': 'general',
+         'runner_up': {'depth': 0, 'weight': 0.5, 'value': 3.0}, 'flatness': 0.25}
+    """
+    rows = _allowed_depths(table, depths)
+    columns = _allowed_columns(table, weights)
+    allowed = table.total[np.ix_(rows, columns)]
+    best = _best_cell(table, rows, columns)
+    others = [depth for depth in rows if depth != best.depth]
+    smallest = allowed.min()
+    return Selection(
+        best=best,
+        runner_up=_best_cell(table, others, columns) if others else None,
+        reading=table.reading,
+        flatness=float(np.mean(allowed <= smallest + 0.01 * (allowed.max() - smallest))),
+    )
+
+
+def _best_cell(table: CriterionTable, rows: list[int], columns: list[int]) -> Cell:
+    total = table.total
+    smallest = total[np.ix_(rows, columns)].min()
+    tied = [
+        (row, column) for row in rows for column in columns if total[row, column] <= smallest + 1e-12 * abs(smallest)
+    ]
+    imbalance = np.linalg.norm(table.weights - 1 / table.weights.shape[1], axis=1).round(9)  # .45 ties with .55
+    row, column = min(tied, key=lambda cell: (imbalance[cell[1]], -cell[0]))
+    return Cell(row, tuple(table.weights[column].tolist()), float(total[row, column]))
+
+
+def _allowed_depths(table: CriterionTable, depths: Sequence[int] | None) -> list[int]:
+    known = list(table.depths)
+    if depths is None:
+        return known
+    wanted = sorted(set(depths))
+    if not wanted or not set(wanted) <= set(known):
+        raise InputError(f"depths {wanted}", expected=f"some of 0 to {known[-1]}, as the table has")
+    return wanted
+
+
+def _allowed_columns(table: CriterionTable, weights: npt.ArrayLike | None) -> list[int]:
+    if weights is None:
+        return list(range(len(table.weights)))
+    columns: set[int] = set()
+    for wanted in _as_rows(weights, table.weights.shape[1]):
+        found = np.flatnonzero(np.abs(table.weights - wanted).max(axis=1) <= 1e-9)
+        if not found.size:
+            raise InputError(
+                f"weights {wanted.tolist()}",
+                expected="weights of the table",
+                remedy=f"its {len(table.weights)} candidates run from {table.weights[0].tolist()} to "
+                f"{table.weights[-1].tolist()}",
+            )
+        columns.update(found.tolist())
+    return sorted(columns)
+
+
+def _as_rows(weights: npt.ArrayLike, num_tasks: int) -> FloatArray:
+    given = np.asarray(weights, dtype=np.float64)
+    if num_tasks == 2 and given.ndim == 1:
+        given = np.stack([given, 1 - given], axis=1)
+    if given.ndim != 2 or given.shape[1] != num_tasks or not len(given):
+        raise InputError(f"weights of shape {given.shape}", expected=f"(at least 1, {num_tasks} tasks)")
+    return given

@@ -1,0 +1,271 @@
+"""THE loop. Every method trains through `Engine.train`, and nothing else calls backward."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors.numpy import load_file, save
+from torch import Tensor, nn
+
+from forktail.data.images import Images
+from forktail.errors import InputError
+from forktail.run import Run, only_writer, write_atomically
+from forktail.runtime import Runtime
+from forktail.training.cost import training_flops
+from forktail.training.objective import Batch, Objective, set_modes
+from forktail.training.plan import Plan
+from forktail.training.progress import Progress, Silent
+from forktail.training.randomness import restored_generators, seed_of
+from forktail.training.stage import Cursor, Record, Stage, fingerprint, state_digest
+from forktail.training.stream import Loaded, training_stream
+
+O = TypeVar("O", bound=Objective)  # noqa: E741 - the objective that goes in comes out
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+class Engine:
+    """Trains stages, keeps what they leave by fingerprint, and goes on where a killed process stopped.
+
+    Args:
+        run: The run directory that the manifest, the log and the results go to.
+        plan: How stages are optimised unless a method says otherwise.
+        seed: Seed of everything that is random.
+        runtime: The device.
+        cache: Folder of the stages; by default the run's own. Runs that share one train a common stage once.
+        progress: Who is told.
+        workers: Processes that read pictures ahead; results do not depend on it.
+        checkpoint_seconds: A kill costs at most this much work; results do not depend on it.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        plan: Plan,
+        *,
+        seed: int = 0,
+        runtime: Runtime | None = None,
+        cache: Path | None = None,
+        progress: Progress | None = None,
+        workers: int = 0,
+        checkpoint_seconds: float = 20.0,
+    ) -> None:
+        self.run = run
+        self.plan = plan
+        self.seed = seed
+        self.runtime = runtime or Runtime.open("cpu")
+        self.cache = cache or run.path / "stages"
+        self.progress = progress or Silent()
+        self.workers = workers
+        self.checkpoint_seconds = checkpoint_seconds
+        self.manifest: list[Record] = []
+        self._log: list[Record] = []
+
+    @property
+    def flops(self) -> float:
+        """Floating-point operations of all stages and analyses so far, wherever they were computed."""
+        return float(sum(record["flops"] for record in self.manifest))
+
+    def train(self, stage: str, objective: O, images: Images, plan: Plan | None = None) -> O:
+        """Train an objective, or load it if the very same stage was trained before.
+
+        A stage is named by its fingerprint: the objective's class, revision, structure and state at entry, the images
+        and their transform, the plan, the seed and the stage's name.
+
+        Args:
+            stage: Name of the stage, unique in its method.
+            objective: What to train; it is trained in place.
+            images: The training set with its transform.
+            plan: How; by default the engine's plan.
+
+        Returns:
+            The same objective, trained.
+
+        Raises:
+            InputError: If the training diverges.
+        """
+        plan = plan or self.plan
+        objective.to(self.runtime.device)
+        facts = self._facts(stage, objective, images, plan)
+        place = Stage(self.cache / facts["fingerprint"])
+        started = time.perf_counter()
+        with only_writer(place.folder), interrupts_between_steps() as interrupted, self.runtime.reproducible():
+            resumed_at = None
+            if not place.result.is_file():
+                resumed_at = self._run(place, objective, images, plan, facts, interrupted)
+            facts = place.load_result(objective)
+        self._record(facts, time.perf_counter() - started, resumed_at)
+        return objective.eval()
+
+    def keep(self, name: str, inputs: Sequence[object], make: Callable[[], Arrays], *, flops: float = 0.0) -> Arrays:
+        """Compute arrays once and store them by what they were computed from.
+
+        Args:
+            name: Name of the analysis, unique in its method.
+            inputs: All that the result depends on, in words or digests.
+            make: Computes the arrays.
+            flops: What the computation costs.
+
+        Returns:
+            The arrays, computed or loaded.
+        """
+        mark = fingerprint(name, *inputs)
+        path = self.cache / mark / "arrays.safetensors"
+        started = time.perf_counter()
+        with only_writer(path.parent):
+            if not path.is_file():
+                self.progress.begin(name, 0, 1)
+                arrays = {key: np.ascontiguousarray(value) for key, value in make().items()}
+                write_atomically(path, save(arrays))
+                self.progress.end(f"{time.perf_counter() - started:.1f} s")
+        self._record({"stage": name, "fingerprint": mark, "flops": flops, "log": []}, time.perf_counter() - started)
+        return load_file(path)
+
+    def _facts(self, stage: str, objective: Objective, images: Images, plan: Plan) -> Record:
+        """Say what the stage is before it runs: its fingerprint, length and cost."""
+        shape = tuple(images[0].shape)
+        flops_per_image = training_flops(objective, shape, len(images.classes))
+        per_epoch = plan.steps_per_epoch(len(images))
+        batch = min(plan.batch_size, len(images))
+        steps = plan.epochs * per_epoch if plan.flops is None else int(plan.flops // (flops_per_image * batch))
+        kind = type(objective)
+        mark = fingerprint(
+            f"{kind.__module__}.{kind.__qualname__}",
+            kind.revision,
+            state_digest(objective),
+            images.fingerprint,
+            plan,
+            self.seed,
+            stage,
+        )
+        return {
+            "stage": stage,
+            "fingerprint": mark,
+            "steps": steps,
+            "steps_per_epoch": per_epoch,
+            "images_per_step": batch,
+            "trained_parameters": sum(p.numel() for p in objective.parameters() if p.requires_grad),
+            "flops": float(flops_per_image) * steps * batch,
+        }
+
+    def _run(
+        self,
+        place: Stage,
+        objective: Objective,
+        images: Images,
+        plan: Plan,
+        facts: Record,
+        interrupted: threading.Event,
+    ) -> int:
+        """Train from the last checkpoint to the end; return the step it began at."""
+        stage, steps, per_epoch = facts["stage"], facts["steps"], facts["steps_per_epoch"]
+        seed = seed_of(self.seed, stage)
+        optimizer = plan.make_optimizer(objective)
+        schedule = plan.make_schedule(optimizer, steps)
+        cursor = place.load_checkpoint(objective, optimizer)
+        began = cursor.step
+        stream = training_stream(
+            images, batch_size=plan.batch_size, steps=steps, start=began, seed=seed, workers=self.workers
+        )
+        self.progress.begin(stage, began, steps)
+        saved = time.monotonic()
+        for loaded in stream:
+            step = cursor.step
+            schedule.step_update(step)
+            with restored_generators(seed_of(seed, "step", step, self.runtime.rank), self.runtime.device):
+                set_modes(objective)
+                losses = objective(self._batch(loaded, seed, step, steps))
+                loss = losses.mean()
+                value = float(loss.detach())
+                if not np.isfinite(value):
+                    raise diverged(stage, step, objective, loaded[0])
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                if plan.clip:
+                    nn.utils.clip_grad_norm_((p for p in objective.parameters() if p.requires_grad), plan.clip)
+                optimizer.step()
+                objective.after_step()
+
+            cursor.step += 1
+            cursor.epoch_loss += value
+            if cursor.step % per_epoch == 0 or cursor.step == steps:
+                cursor.log.append(epoch_record(facts, cursor, optimizer.param_groups[0]["lr"]))
+                cursor.epoch_loss = 0.0
+            self.progress.advance(cursor.step, value)
+            if interrupted.is_set() or time.monotonic() - saved >= self.checkpoint_seconds:
+                place.save_checkpoint(objective, optimizer, cursor)
+                self.run.write_lines("log.jsonl", self._log + cursor.log)
+                saved = time.monotonic()
+            if interrupted.is_set():
+                raise KeyboardInterrupt
+        place.save_result(objective, {**facts, "log": cursor.log})
+        self.progress.end(f"loss {cursor.log[-1]['loss']:.3f}" if cursor.log else "no step")
+        return began
+
+    def _batch(self, loaded: Loaded, seed: int, step: int, steps: int) -> Batch:
+        inputs, targets, index = (tensor.to(self.runtime.device) for tensor in loaded)
+        generator = torch.Generator(self.runtime.device).manual_seed(seed_of(seed, "objective", step))
+        return Batch(inputs, targets, index, progress=step / steps, generator=generator)
+
+    def _record(self, facts: Record, seconds: float, resumed_at: int | None = None) -> None:
+        """Add a finished stage to the run's manifest, log and clock."""
+        self._log += facts["log"]
+        self.manifest.append({key: value for key, value in facts.items() if key != "log"})
+        self.run.write_json("stages.json", self.manifest)
+        self.run.write_lines("log.jsonl", self._log)
+        self.run.append_line(
+            "timing.jsonl", {"stage": facts["stage"], "seconds": round(seconds, 3), "began_at_step": resumed_at}
+        )
+
+
+def epoch_record(facts: Record, cursor: Cursor, lr: float) -> Record:
+    """Say how the epoch that just ended went."""
+    per_epoch = facts["steps_per_epoch"]
+    steps = cursor.step % per_epoch or per_epoch
+    return {
+        "stage": facts["stage"],
+        "epoch": -(-cursor.step // per_epoch),
+        "step": cursor.step,
+        "loss": cursor.epoch_loss / steps,
+        "lr": lr,
+    }
+
+
+def diverged(stage: str, step: int, objective: Objective, inputs: Tensor) -> InputError:
+    """Name the stage, the step and the first tensor that is not finite."""
+    tensors = [("the input pictures", inputs), *objective.named_parameters()]
+    bad = next((name for name, value in tensors if not torch.isfinite(value).all()), "the loss itself")
+    return InputError(
+        f"stage {stage} diverged at step {step}: first tensor that is not finite: {bad}",
+        expected="finite losses",
+        remedy="lower plan.lr or raise plan.warmup; the last checkpoint before it is kept",
+    )
+
+
+@contextmanager
+def interrupts_between_steps() -> Iterator[threading.Event]:
+    """Turn Ctrl-C into a flag that is looked at between two steps, so that no half-made step is saved."""
+    pressed = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield pressed
+        return
+
+    def press(number: int, frame: FrameType | None) -> None:
+        if pressed.is_set():  # the second time: now
+            raise KeyboardInterrupt
+        pressed.set()
+
+    before = signal.signal(signal.SIGINT, press)
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, before)

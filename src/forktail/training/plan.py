@@ -1,0 +1,126 @@
+"""How a stage is optimised: optimiser, schedule, batch size and length."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from timm.optim._optim_factory import create_optimizer_v2
+from timm.scheduler.cosine_lr import CosineLRScheduler
+from torch import nn
+
+from forktail.errors import InputError
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Optimiser and schedule of a stage; a method's stages differ in their number of epochs alone.
+
+    Args:
+        epochs: Passes over the training images.
+        batch_size: Images per step; a smaller training set is one batch.
+        optimizer: Any optimiser of timm by name.
+        lr: Peak learning rate; cosine decay to ``min_lr``.
+        min_lr: Learning rate at the end.
+        warmup: Share of the steps with a linearly rising learning rate, in [0, 1).
+        weight_decay: On matrices and kernels, not on biases and norms.
+        betas: Moment decay rates of an Adam-type optimiser.
+        clip: Largest norm of the gradient; 0 does not clip.
+        flops: Train as long as this many floating-point operations allow, in place of ``epochs``. Only a method with
+            one stage can honour it.
+    """
+
+    epochs: int = 30
+    batch_size: int = 128
+    optimizer: Literal["adamw", "sgd", "lamb"] = "adamw"
+    lr: float = 1e-3
+    min_lr: float = 1e-6
+    warmup: float = 0.1
+    weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.99)
+    clip: float = 1.0
+    flops: float | None = None
+
+    def __post_init__(self) -> None:
+        checks = {
+            "epochs": (self.epochs >= 0, "a whole number >= 0"),
+            "batch_size": (self.batch_size >= 1, "a whole number >= 1"),
+            "lr": (self.lr > 0, "a number > 0"),
+            "min_lr": (0 <= self.min_lr <= self.lr, "a number between 0 and lr"),
+            "warmup": (0 <= self.warmup < 1, "a share in [0, 1)"),
+            "weight_decay": (self.weight_decay >= 0, "a number >= 0"),
+            "betas": (all(0 <= beta < 1 for beta in self.betas), "two numbers in [0, 1)"),
+            "clip": (self.clip >= 0, "a number >= 0"),
+            "flops": (self.flops is None or self.flops > 0, "a number > 0"),
+        }
+        for name, (holds, expected) in checks.items():
+            if not holds:
+                raise InputError(f"plan.{name} = {getattr(self, name)}", expected=expected)
+
+    def for_epochs(self, epochs: int) -> Plan:
+        """Return the same plan with another length.
+
+        Args:
+            epochs: Passes over the training images.
+
+        Returns:
+            A new plan.
+
+        Example:
+            >>> Plan(epochs=10).for_epochs(3).epochs
+            3
+        """
+        return dataclasses.replace(self, epochs=epochs, flops=None)
+
+    def steps_per_epoch(self, num_images: int) -> int:
+        """Count the full batches in one pass; what is left over waits for the next pass's shuffle.
+
+        Args:
+            num_images: Number of training images.
+
+        Returns:
+            At least 1.
+
+        Example:
+            >>> Plan(batch_size=128).steps_per_epoch(4311), Plan(batch_size=128).steps_per_epoch(5)
+            (33, 1)
+        """
+        return max(1, num_images // self.batch_size)
+
+    def make_optimizer(self, module: nn.Module) -> torch.optim.Optimizer:
+        """Build the optimiser over the parameters that are trained.
+
+        Args:
+            module: The objective.
+
+        Returns:
+            A fresh optimiser.
+        """
+        moments = {"momentum": 0.9} if self.optimizer == "sgd" else {"betas": self.betas}
+        optimizer: torch.optim.Optimizer = create_optimizer_v2(
+            module, opt=self.optimizer, lr=self.lr, weight_decay=self.weight_decay, **moments
+        )
+        return optimizer
+
+    def make_schedule(self, optimizer: torch.optim.Optimizer, steps: int) -> CosineLRScheduler:
+        """Build the schedule; the learning rate is a function of the step alone, so a resumed run needs no state.
+
+        Args:
+            optimizer: The optimiser to drive.
+            steps: Length of the stage.
+
+        Returns:
+            A schedule to be called with ``step_update(step)`` before each step.
+        """
+        warmup = int(self.warmup * steps)
+        return CosineLRScheduler(
+            optimizer,
+            t_initial=max(2, steps - warmup),  # timm complains of a cosine over one step
+            lr_min=self.min_lr,
+            warmup_t=warmup,
+            warmup_lr_init=self.lr / max(1, warmup),
+            warmup_prefix=True,
+            t_in_epochs=False,
+        )

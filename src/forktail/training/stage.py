@@ -1,0 +1,184 @@
+"""A stage on disk: its last checkpoint while it runs, its result when it is done."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from forktail.run import write_atomically
+
+Record = dict[str, Any]
+
+
+@dataclass
+class Cursor:
+    """Where a stage stands, beside its tensors.
+
+    Args:
+        step: Steps done.
+        epoch_loss: Sum of the losses of the current epoch's steps, in nats.
+        log: Records of the epochs done.
+    """
+
+    step: int = 0
+    epoch_loss: float = 0.0
+    log: list[Record] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One folder of the stage cache, named by the stage's fingerprint.
+
+    Args:
+        folder: The folder.
+    """
+
+    folder: Path
+
+    @property
+    def checkpoint(self) -> Path:
+        """What an unfinished stage goes on from."""
+        return self.folder / "checkpoint.safetensors"
+
+    @property
+    def result(self) -> Path:
+        """What a finished stage left."""
+        return self.folder / "result.safetensors"
+
+    def save_checkpoint(self, objective: nn.Module, optimizer: torch.optim.Optimizer, cursor: Cursor) -> None:
+        """Write all that the next step depends on.
+
+        Args:
+            objective: Its state is saved.
+            optimizer: Its state is saved.
+            cursor: Where the stage stands.
+        """
+        tensors = {f"objective.{name}": value for name, value in objective.state_dict().items()}
+        scalars: dict[str, Any] = {}
+        for number, state in optimizer.state_dict()["state"].items():
+            for name, value in state.items():
+                key = f"optimizer.{number}.{name}"
+                if isinstance(value, Tensor):
+                    tensors[key] = value
+                else:
+                    scalars[key] = value
+        write(self.checkpoint, tensors, {"cursor": cursor.__dict__, "scalars": scalars})
+
+    def load_checkpoint(self, objective: nn.Module, optimizer: torch.optim.Optimizer) -> Cursor:
+        """Restore what `save_checkpoint` wrote; a stage without a checkpoint begins.
+
+        Args:
+            objective: Receives its state.
+            optimizer: Receives its state.
+
+        Returns:
+            Where the stage stands.
+        """
+        if not self.checkpoint.is_file():
+            return Cursor()
+        tensors, facts = read(self.checkpoint)
+        state: dict[int, dict[str, Any]] = {}
+        for key, value in [*tensors.items(), *facts["scalars"].items()]:
+            if key.startswith("optimizer."):
+                _, number, name = key.split(".", 2)
+                state.setdefault(int(number), {})[name] = value
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        load_objective(objective, tensors)
+        return Cursor(**facts["cursor"])
+
+    def save_result(self, objective: nn.Module, facts: Record) -> None:
+        """Write the trained objective, then drop the checkpoint.
+
+        Args:
+            objective: Its state is saved.
+            facts: What the run's manifest and log say of the stage.
+        """
+        write(self.result, {f"objective.{name}": value for name, value in objective.state_dict().items()}, facts)
+        self.checkpoint.unlink(missing_ok=True)
+
+    def load_result(self, objective: nn.Module) -> Record:
+        """Restore a finished stage.
+
+        Args:
+            objective: Receives its state.
+
+        Returns:
+            The facts that were saved with it.
+        """
+        tensors, facts = read(self.result)
+        load_objective(objective, tensors)
+        return facts
+
+
+def write(path: Path, tensors: dict[str, Tensor], facts: Record) -> None:
+    """Write tensors and facts as one safetensors file, atomically.
+
+    Args:
+        path: The file.
+        tensors: What to save; each gets its own storage.
+        facts: Anything that JSON can say, kept in the file's metadata.
+    """
+    owned = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
+    write_atomically(path, save(owned, {"forktail": json.dumps(facts, ensure_ascii=False)}))
+
+
+def read(path: Path) -> tuple[dict[str, Tensor], Record]:
+    """Read what `write` wrote.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Tensors and facts.
+    """
+    with safetensors.safe_open(path, framework="pt") as stream:
+        facts: Record = json.loads(stream.metadata()["forktail"])
+        return {name: stream.get_tensor(name) for name in stream.keys()}, facts  # noqa: SIM118 - not a mapping
+
+
+def load_objective(objective: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Load an objective's part of a stage file strictly.
+
+    Args:
+        objective: Receives its state.
+        tensors: Content of the file.
+    """
+    prefix = "objective."
+    objective.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+
+
+def fingerprint(*parts: object) -> str:
+    """Name something by what it was made from.
+
+    Args:
+        parts: Strings, numbers, dataclasses, anything with a ``repr`` that says all.
+
+    Returns:
+        32 hexadecimal digits.
+    """
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
+
+
+def state_digest(module: nn.Module) -> str:
+    """Digest a module's structure, tensors and which of them are trained.
+
+    Args:
+        module: Any module.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    digest = hashlib.sha256(repr(module).encode())
+    trained = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
+    for name, value in module.state_dict().items():
+        digest.update(repr((name, value.dtype, tuple(value.shape), name in trained)).encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,120 @@
+"""The stream of training batches: a function of (seed, stage, step) alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from forktail.data.images import Images
+from forktail.training.randomness import restored_generators, seed_of, set_generators
+
+Key = tuple[int, int]  # (epoch, position in the training set)
+Loaded = tuple[Tensor, Tensor, Tensor]  # inputs (B, 3, H, W), labels (B,), index (B,)
+
+
+class Order(Sampler[list[Key]]):
+    """The keys of every batch from step ``start`` on: each epoch a new shuffle, full batches only.
+
+    Args:
+        num_images: Size of the training set.
+        batch_size: Images per step.
+        steps: Length of the stage.
+        start: First step that is still to do.
+        seed: Seed of the stage's order.
+    """
+
+    def __init__(self, num_images: int, batch_size: int, steps: int, start: int, seed: int) -> None:
+        self.num_images, self.batch_size, self.steps, self.start, self.seed = (
+            num_images,
+            min(batch_size, num_images),
+            steps,
+            start,
+            seed,
+        )
+
+    def __len__(self) -> int:
+        return self.steps - self.start
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        per_epoch = max(1, self.num_images // self.batch_size)
+        shuffled: tuple[int, list[int]] = (-1, [])
+        for step in range(self.start, self.steps):
+            epoch, number = divmod(step, per_epoch)
+            if shuffled[0] != epoch:
+                generator = torch.Generator().manual_seed(seed_of(self.seed, "order", epoch))
+                shuffled = (epoch, torch.randperm(self.num_images, generator=generator).tolist())
+            first = number * self.batch_size
+            yield [(epoch, index) for index in shuffled[1][first : first + self.batch_size]]
+
+
+class Examples(Dataset[Loaded]):
+    """Transformed pictures by (epoch, position), each drawn with its own seed.
+
+    Args:
+        images: The training set with its transform.
+        seed: Seed of the stage's augmentation.
+    """
+
+    def __init__(self, images: Images, seed: int) -> None:
+        self.images = images
+        self.seed = seed
+        self.labels = torch.from_numpy(images.labels)
+
+    def __getitems__(self, keys: list[Key]) -> Loaded:
+        pictures = []
+        with restored_generators():
+            for epoch, index in keys:
+                set_generators(seed_of(self.seed, "example", epoch, index))
+                pictures.append(self.images[index])
+        positions = torch.tensor([index for _, index in keys])
+        return torch.stack(pictures), self.labels[positions], positions
+
+
+def _whole(batch: Any) -> Any:
+    """Hand a batch on as it is: `Examples` makes it in one piece."""
+    return batch
+
+
+def training_stream(
+    images: Images, *, batch_size: int, steps: int, start: int, seed: int, workers: int
+) -> DataLoader[Loaded]:
+    """Build the loader of a stage from step ``start`` on.
+
+    Args:
+        images: The training set with its transform.
+        batch_size: Images per step.
+        steps: Length of the stage.
+        start: First step that is still to do.
+        seed: Seed of order and augmentation.
+        workers: Processes that read ahead; the batches do not depend on it.
+
+    Returns:
+        A loader of ``steps - start`` batches.
+    """
+    return DataLoader(
+        Examples(images, seed),
+        batch_sampler=Order(len(images), batch_size, steps, start, seed),
+        num_workers=workers,
+        collate_fn=_whole,
+        generator=torch.Generator().manual_seed(0),  # workers' base seed: without it the global generator would move
+    )
+
+
+def evaluation_batches(images: Images, batch_size: int = 256) -> Iterator[Loaded]:
+    """Go through a set once, in order, every image exactly once.
+
+    Args:
+        images: The set with its evaluation transform.
+        batch_size: Images per batch; the last one may be smaller.
+
+    Yields:
+        inputs (B, 3, H, W), labels (B,), index (B,).
+    """
+    labels = torch.from_numpy(images.labels)
+    for first in range(0, len(images), batch_size):
+        index = torch.arange(first, min(first + batch_size, len(images)))
+        yield torch.stack([images[i] for i in index.tolist()]), labels[index], index

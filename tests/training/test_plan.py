@@ -1,0 +1,70 @@
+import pytest
+import torch
+from torch import nn
+
+from forktail.errors import InputError
+from forktail.training.plan import Plan
+
+
+def rates(plan, steps):
+    optimizer = plan.make_optimizer(nn.Linear(2, 2))
+    schedule = plan.make_schedule(optimizer, steps)
+    found = []
+    for step in range(steps):
+        schedule.step_update(step)
+        found.append(optimizer.param_groups[0]["lr"])
+    return found
+
+
+def test_the_rate_warms_up_to_its_peak_and_falls_along_a_half_cosine():
+    found = rates(Plan(lr=1.0, min_lr=0.0, warmup=0.1), 100)
+    assert found[0] == pytest.approx(0.1)
+    assert found[10] == pytest.approx(1.0)
+    assert found[55] == pytest.approx(0.5)
+    assert found[99] < 0.001
+    assert all(a < b for a, b in zip(found[:10], found[1:11], strict=True))
+    assert all(a > b for a, b in zip(found[10:], found[11:], strict=False))
+
+
+def test_without_warm_up_the_first_step_has_the_full_rate():
+    assert rates(Plan(lr=1.0, warmup=0.0), 4)[0] == pytest.approx(1.0)
+
+
+def test_the_rate_is_a_function_of_the_step_alone():
+    plan = Plan()
+    schedule = plan.make_schedule(optimizer := plan.make_optimizer(nn.Linear(2, 2)), 50)
+    schedule.step_update(33)
+    assert optimizer.param_groups[0]["lr"] == rates(plan, 50)[33]
+
+
+def test_biases_and_norms_do_not_decay():
+    groups = Plan(weight_decay=0.3).make_optimizer(nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2))).param_groups
+    decay = {p.ndim: group["weight_decay"] for group in groups for p in group["params"]}
+    assert decay == {1: 0.0, 2: 0.3}
+
+
+def test_what_is_frozen_is_not_optimised():
+    module = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    module[0].requires_grad_(False)
+    optimised = {id(p) for group in Plan().make_optimizer(module).param_groups for p in group["params"]}
+    assert optimised == {id(p) for p in module[1].parameters()}
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd", "lamb"])
+def test_every_optimiser_takes_a_step(name):
+    module = nn.Linear(2, 1)
+    before = module.weight.detach().clone()
+    optimizer = Plan(optimizer=name).make_optimizer(module)
+    module(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    assert not torch.equal(module.weight, before)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("epochs", -1), ("batch_size", 0), ("lr", 0.0), ("warmup", 1.0), ("weight_decay", -0.1), ("betas", (0.9, 1.0)),
+     ("clip", -1.0), ("flops", 0.0), ("min_lr", 1.0)],
+)  # fmt: skip
+def test_a_senseless_value_is_refused_by_name(field, value):
+    with pytest.raises(InputError, match=rf"plan\.{field} = "):
+        Plan(**{field: value})
