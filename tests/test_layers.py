@@ -49,7 +49,9 @@ def imported_parts(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            names = [f"{node.module}.{alias.name}" if node.module == "forktail" else node.module for alias in node.names]
+            names = [
+                f"{node.module}.{alias.name}" if node.module == "forktail" else node.module for alias in node.names
+            ]
         else:
             continue
         parts |= {name.split(".")[1] for name in names if name and name.startswith("forktail.")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import tomllib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -189,16 +190,21 @@ def _check_keys(table: Any, kind: type, prefix: str) -> None:
             _check_keys(value, part, f"{prefix}{key}.")
 
 
+@functools.cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
 def _validated(kind: Any, table: Table, prefix: str) -> Any:
     try:
-        return TypeAdapter(kind).validate_python(table)
+        return _adapter(kind).validate_python(table)
     except ValidationError as error:
         raise _first_problem(error, prefix) from None
 
 
 def _checked_value(kind: Any, value: Any, name: str) -> Any:
     try:
-        return TypeAdapter(kind).validate_python(value)
+        return _adapter(kind).validate_python(value)
     except ValidationError as error:
         raise _first_problem(error, name) from None
 

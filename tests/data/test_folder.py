@@ -73,7 +73,7 @@ def test_empty_class_folder(tmp_path: Path, make_pictures: Make) -> None:
 
 def test_a_single_class_folder(tmp_path: Path, make_pictures: Make) -> None:
     make_pictures("alone", 2)
-    with pytest.raises(InputError, match='a single class folder, "alone"; .* two classes or more'):
+    with pytest.raises(InputError, match=r'a single class folder, "alone"; .* two classes or more'):
         open_folder(tmp_path)
 
 

@@ -158,13 +158,19 @@ def test_seed_decides_everything_that_is_drawn(tmp_path: Path, make_pictures: Ma
         (DataSpec("glyphs", root="here"), 'data.root has no meaning for "glyphs"'),
         (DataSpec("glyphs", test="l.txt"), "data.test has no meaning"),
         (DataSpec("."), "has no class folders"),
-        (DataSpec("glyphs", seed=-1), "seed -1"),
     ],
 )
 def test_bad_specifications(spec: DataSpec, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=message):
         open_data(spec)
+
+
+def test_bad_fields() -> None:
+    with pytest.raises(InputError, match=r"data.seed -1; expected 0 or more"):
+        DataSpec("glyphs", seed=-1)
+    with pytest.raises(InputError, match=r'data.unreadable "skipp"; did you mean "skip"'):
+        DataSpec("glyphs", unreadable="skipp")  # type: ignore[arg-type]
 
 
 def test_every_message_is_one_line(tmp_path: Path) -> None:

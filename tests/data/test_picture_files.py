@@ -92,6 +92,7 @@ def test_unreadable_pictures_are_found_whatever_is_wrong(tmp_path: Path, monkeyp
     found = unreadable(pictures_of(tmp_path, *names), workers=3)
     assert list(found) == [0, 2, 3, 4, 5, 6]
     assert "truncated" in found[0]
+    assert found[3] == "not a picture"
     assert "decompression bomb" in found[4]
 
 

@@ -256,7 +256,9 @@ def test_kept_arrays_are_computed_once(tmp_path):
 
 
 def test_a_second_writer_is_refused_in_one_line(tmp_path):
-    code = f"from forktail.run import only_writer\nwith only_writer(__import__('pathlib').Path({str(tmp_path)!r})): pass"
+    code = (
+        f"from forktail.run import only_writer\nwith only_writer(__import__('pathlib').Path({str(tmp_path)!r})): pass"
+    )
     with only_writer(tmp_path):
         found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert found.returncode != 0

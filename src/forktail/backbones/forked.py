@@ -23,7 +23,7 @@ CLASSIFIER_STD = 0.01
 
 @final
 class Forked(nn.Module):
-    """Depth s shared by all tasks, then per task the other units, the readout and a linear classifier (paper eqs. 10, 11).
+    """Depth s shared by all tasks, then per task the other units, readout and linear classifier (paper eqs. 10, 11).
 
     The chain index i of a layer (0 the stem, 1..L the units) is part of its parameters' names: ``shared.{i}``,
     ``branches.{t}.layers.{i}``, ``branches.{t}.readout``, ``branches.{t}.classifier``. At s = 0 nothing is shared, at

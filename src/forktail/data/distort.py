@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from forktail.data.between_pixels import between_pixels
+
 SIZE = 28  # side of a picture, in pixels
 DRAWS = 12  # random numbers per picture, before one for each pixel
 
@@ -38,7 +40,9 @@ def distorted(bitmaps: npt.NDArray[np.uint8], count: int, generator: np.random.R
     chance = draws[:, :DRAWS].T[:, :, None, None]  # DRAWS rows of (N, 1, 1)
     noise = draws[:, DRAWS:].reshape(count, SIZE, SIZE) - 0.5
     typeface = (draws[:, 0] * len(bitmaps)).astype(np.intp)
-    ink = _ink(bitmaps[typeface], *_affine(chance[1:7]))
+    rows, columns = _affine(chance[1:7])
+    height, width = bitmaps.shape[1:]
+    ink = between_pixels(bitmaps[typeface], rows + (height - 1) / 2, columns + (width - 1) / 2) / 255
     return _shaded(ink, noise, chance[7:12])
 
 
@@ -54,21 +58,6 @@ def _affine(chance: FloatArray) -> tuple[FloatArray, FloatArray]:
     x = steps[None, :] - 3 * (2 * chance[5] - 1)
     turned_y, turned_x = cos * y - sin * x, sin * y + cos * x
     return turned_y / tall, (turned_x - slant * turned_y) / wide
-
-
-def _ink(bitmaps: npt.NDArray[np.uint8], rows: FloatArray, columns: FloatArray) -> FloatArray:
-    """Read the bitmaps between their pixels: ``(N, 28, 28)`` in 0..1, and 0 outside."""
-    height, width = bitmaps.shape[1:]
-    padded = np.pad(bitmaps, ((0, 0), (1, 2), (1, 2)))
-    rows = np.clip(rows + (height + 1) / 2, 0, height + 1)
-    columns = np.clip(columns + (width + 1) / 2, 0, width + 1)
-    top, left = rows.astype(np.intp), columns.astype(np.intp)
-    down, right = rows - top, columns - left
-    which = np.arange(len(bitmaps))[:, None, None]
-    upper = padded[which, top, left] * (1 - right) + padded[which, top, left + 1] * right
-    lower = padded[which, top + 1, left] * (1 - right) + padded[which, top + 1, left + 1] * right
-    mixed: FloatArray = (upper * (1 - down) + lower * down) / 255
-    return mixed
 
 
 def _shaded(ink: FloatArray, noise: FloatArray, chance: FloatArray) -> npt.NDArray[np.uint8]:

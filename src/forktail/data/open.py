@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
@@ -25,6 +25,8 @@ from forktail.data.picture_files import FilePictures, unreadable
 from forktail.data.splits import Splits, some
 from forktail.data.symbols import symbols
 from forktail.errors import InputError, nearest
+
+Unreadable: TypeAlias = Literal["stop", "skip"]
 
 SMALL = 64  # pixels: up to this side, pictures are shifted; larger ones are cropped
 
@@ -45,6 +47,9 @@ class DataSpec:
         unreadable: What to do about pictures that cannot be read: ``stop``, or ``skip`` them with a note.
         augment: Kind of augmentation; None takes what suits the set.
         seed: All chance in the above.
+
+    Raises:
+        InputError: If the seed is negative or ``unreadable`` is neither.
     """
 
     path: str
@@ -54,9 +59,17 @@ class DataSpec:
     n_max: int | None = None
     tail: Tail = "exponential"
     validation: bool = False
-    unreadable: Literal["stop", "skip"] = "stop"
+    unreadable: Unreadable = "stop"
     augment: AugmentKind | None = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise InputError(f"data.seed {self.seed}", expected="0 or more")
+        if self.unreadable not in get_args(Unreadable):
+            raise InputError(
+                f'data.unreadable "{self.unreadable}"', remedy=nearest(self.unreadable, get_args(Unreadable))
+            )
 
 
 def open_data(spec: DataSpec, *, workers: int | None = None) -> DataSet:
@@ -80,8 +93,6 @@ def open_data(spec: DataSpec, *, workers: int | None = None) -> DataSet:
         >>> len(data.train), len(data.val), len(data.test)
         (633, 104, 2500)
     """
-    if spec.seed < 0:
-        raise InputError(f"seed {spec.seed}", expected="0 or more")
     splits = _readable(_source(spec), spec, workers or os.cpu_count() or 1)
     train, test, val, notes = splits.train, splits.test, splits.val, splits.notes
     _check_classes(train, notes)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from forktail.data.images import Images, IntArray
 
@@ -102,6 +102,8 @@ def unreadable(images: Images, workers: int) -> dict[int, str]:
     def problem(index: int) -> str | None:
         try:
             images.read(index)
+        except UnidentifiedImageError:
+            return "not a picture"
         except Exception as error:  # a decoder may raise anything on a broken file
             return str(error).splitlines()[0] if str(error) else type(error).__name__
         return None

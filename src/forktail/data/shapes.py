@@ -7,13 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from forktail.data.between_pixels import between_pixels
+
 TWINS = 0.86
 """Two characters more similar than this are one shape.
 
 Set from the 566 letters and digits that all fonts hold: copies (A of three alphabets) stand at 0.998 to 1, turned or
 mirrored letters (6/9, b/d/p/q, u/n) at 0.997 to 1, capitals that repeat the small letter (o/O, c/C, s/S, x/X, v/V)
 at 0.98 to 0.99, each in the typeface where they are most alike; the loosest pairs that a reader would still call one
-shape, W/M and Z/N, at 0.877 and 0.863. Half of all pairs lie below 0.67.
+shape, W/M and Z/N, at 0.877 and 0.863. Half of all pairs lie below 0.7.
 """
 
 RADII, ANGLES = 20, 96  # the polar grid on which whitened shapes are compared
@@ -72,7 +74,7 @@ def signatures(bitmaps: npt.NDArray[np.uint8]) -> Signatures:
     angle = np.arange(ANGLES) * (2 * np.pi / ANGLES)
     disc = np.stack([np.outer(radius, np.sin(angle)), np.outer(radius, np.cos(angle))])  # (2, RADII, ANGLES), y then x
     rows, columns = np.einsum("mij,jra->imra", root, disc) + centre.T[:, :, None, None]
-    whitened = _bilinear(ink, rows, columns)
+    whitened = between_pixels(ink, rows, columns)
 
     area = (radius / radius.sum() / ANGLES)[:, None]
     whitened -= (whitened * area).sum(axis=(1, 2), keepdims=True)
@@ -105,21 +107,3 @@ def _moments(ink: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], npt
     centre = np.einsum("mhw,ihw->mi", ink, grid)
     second = np.einsum("mhw,ihw,jhw->mij", ink, grid, grid, optimize=True)
     return centre, second - centre[:, :, None] * centre[:, None, :]
-
-
-def _bilinear(
-    ink: npt.NDArray[np.float64], rows: npt.NDArray[np.float64], columns: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
-    """Read ``(M, H, W)`` pictures between pixels, at ``(M, ...)`` places; 0 outside."""
-    padded = np.pad(ink, ((0, 0), (1, 2), (1, 2)))
-    height, width = ink.shape[1:]
-    rows, columns = np.clip(rows, -1, height) + 1, np.clip(columns, -1, width) + 1
-    top, left = rows.astype(np.intp), columns.astype(np.intp)
-    down, right = rows - top, columns - left
-    which = np.arange(len(ink)).reshape(-1, *[1] * (rows.ndim - 1))
-    return (
-        padded[which, top, left] * (1 - down) * (1 - right)
-        + padded[which, top, left + 1] * (1 - down) * right
-        + padded[which, top + 1, left] * down * (1 - right)
-        + padded[which, top + 1, left + 1] * down * right
-    )

@@ -25,7 +25,7 @@ def method_names() -> list[str]:
         >>> method_names()[:3]
         ['ce', 'logit_adjustment', 'osdtw']
     """
-    return sorted(_modules())
+    return sorted(_own() | _installed())
 
 
 def find_method(name: str) -> type[Method]:
@@ -44,20 +44,23 @@ def find_method(name: str) -> type[Method]:
         >>> find_method("ce").summary
         'plain cross-entropy, the baseline that ignores the tail'
     """
-    modules = _modules()
-    if name not in modules:
-        raise InputError(f'method "{name}" is unknown', remedy=nearest(name, modules))
-    module = importlib.import_module(modules[name])
+    path = _own().get(name) or _installed().get(name)
+    if path is None:
+        raise InputError(f'method "{name}" is unknown', remedy=nearest(name, method_names()))
+    module = importlib.import_module(path)
     found = [
         kind
         for _, kind in inspect.getmembers(module, inspect.isclass)
         if issubclass(kind, Method) and not inspect.isabstract(kind) and kind.__module__ == module.__name__
     ]
     if len(found) != 1:
-        raise InputError(f"{modules[name]} defines {len(found)} methods", expected="exactly one final Method per file")
+        raise InputError(f"{path} defines {len(found)} methods", expected="exactly one final Method per file")
     return found[0]
 
 
-def _modules() -> dict[str, str]:
-    own = {info.name: f"{__name__}.{info.name}" for info in pkgutil.iter_modules(__path__) if info.name[0] != "_"}
-    return {point.name: point.value for point in entry_points(group=ENTRY_POINTS)} | own
+def _own() -> dict[str, str]:
+    return {info.name: f"{__name__}.{info.name}" for info in pkgutil.iter_modules(__path__) if info.name[0] != "_"}
+
+
+def _installed() -> dict[str, str]:
+    return {point.name: point.value for point in entry_points(group=ENTRY_POINTS)}

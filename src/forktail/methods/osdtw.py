@@ -158,7 +158,7 @@ class OSDTW(Method):
     def _moments(
         self, problem: Problem, engine: Engine, specialists: Sequence[Forked]
     ) -> tuple[list[UnitMoments], list[UnitMoments]]:
-        """Measure curvature, score covariance and distance at the Stage-1 solutions, once (docs/theory, section 4)."""
+        """Measure curvature, score covariance and distance at the Stage-1 solutions, once (docs/theory, section 2)."""
         images = [self._stage1_images(problem, task).with_transform(problem.preprocess) for task in range(len(TASKS))]
         starts = [problem.network(one_task(len(classes))) for classes in problem.split.tasks]
         losses = self._losses(problem)

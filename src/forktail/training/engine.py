@@ -132,7 +132,8 @@ class Engine:
 
     def _facts(self, stage: str, objective: Objective, images: Images, plan: Plan) -> Record:
         """Say what the stage is before it runs: its fingerprint, length and cost."""
-        shape = tuple(images[0].shape)
+        with restored_generators():  # the transform may draw
+            shape = tuple(images[0].shape)
         flops_per_image = training_flops(objective, shape, len(images.classes))
         per_epoch = plan.steps_per_epoch(len(images))
         batch = min(plan.batch_size, len(images))

@@ -1,0 +1,148 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from forktail.backbones.open import BackboneSpec
+from forktail.data.augment import Preprocess
+from forktail.errors import InputError
+from forktail.predictor import ModelSpec, Predictor, load_weights, read_spec, save_predictor, uniform_scores
+
+COUNTS = (90, 9, 1)
+
+
+class Outputs(nn.Module):
+    """A network whose outputs are three numbers of the picture."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, inputs):
+        return self.scale * inputs[:, :, 0, 0]
+
+
+def make(rule="posterior", home="uniform"):
+    spec = ModelSpec(
+        method="ce",
+        options={},
+        backbone=BackboneSpec("tiny", weights="random"),
+        preprocess=Preprocess(4, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
+        classes=("a", "b", "c"),
+        counts=COUNTS,
+        tasks=((0, 1), (2,)),
+    )
+    return Predictor(Outputs(), spec, rule=rule, home=home)
+
+
+def gaussian_mixture_odds(rng, counts, num_points=2000):
+    """Exact log densities of classes in the plane, and points drawn from them under a uniform prior."""
+    means = rng.normal(size=(len(counts), 2)) * 1.5
+    labels = np.arange(num_points) % len(counts)
+    points = means[labels] + rng.normal(size=(num_points, 2))
+    log_density = -0.5 * ((points[:, None] - means) ** 2).sum(-1)
+    return log_density, labels
+
+
+def test_the_posterior_rule_is_bayes_on_exact_outputs_and_the_margin_rule_is_not():
+    """With exact outputs z = log p(c|x) - log(1 - p(c|x)) - logit pi, only `posterior` gives the uniform posterior."""
+    rng = np.random.default_rng(0)
+    prior = np.asarray(COUNTS) / sum(COUNTS)
+    log_density, labels = gaussian_mixture_odds(rng, COUNTS)
+    joint = log_density + np.log(prior)
+    posterior = np.exp(joint - np.logaddexp.reduce(joint, axis=1, keepdims=True))
+    z = np.log(posterior) - np.log1p(-posterior) - (np.log(prior) - np.log1p(-prior))
+    log_prior = torch.from_numpy(np.log(prior))
+
+    exact = uniform_scores(torch.from_numpy(z), log_prior, "posterior").softmax(1).numpy()
+    bayes = np.exp(log_density - np.logaddexp.reduce(log_density, axis=1, keepdims=True))
+    np.testing.assert_allclose(exact, bayes, rtol=1e-6, atol=1e-12)
+    margin = uniform_scores(torch.from_numpy(z), log_prior, "margin").argmax(1).numpy()
+    assert (margin == labels).mean() < (exact.argmax(1) == labels).mean()
+
+
+def test_softmax_outputs_lose_their_prior_and_adjusted_ones_have_none():
+    z, log_prior = torch.randn(5, 3), torch.tensor(COUNTS).div(100.0).log()
+    torch.testing.assert_close(uniform_scores(z, log_prior, "softmax"), z - log_prior)
+    torch.testing.assert_close(uniform_scores(z, log_prior, "adjusted"), z)
+
+
+def test_scores_stay_finite_at_extreme_outputs():
+    for value in (1e4, -1e4):
+        assert torch.isfinite(make()(torch.full((1, 3, 4, 4), value))).all()
+
+
+def test_a_prior_is_added_to_the_scores_and_the_home_prior_is_the_default():
+    model = make("softmax", home="train")
+    np.testing.assert_allclose(model.log_weights(None).exp(), np.asarray(COUNTS) / 100, rtol=1e-6)
+    np.testing.assert_allclose(model.log_weights("uniform"), 0)
+    np.testing.assert_allclose(model.log_weights([2, 1, 1]).exp(), [0.5, 0.25, 0.25], rtol=1e-6)
+
+
+@pytest.mark.parametrize("prior", [[1.0, 1.0], [1.0, 0.0, 1.0], [1.0, float("nan"), 1.0], "even"])
+def test_a_prior_that_does_not_fit_is_refused(prior):
+    with pytest.raises(InputError, match="prior"):
+        make().log_weights(prior)
+
+
+def test_only_bernoulli_outputs_have_training_logits():
+    inputs = torch.randn(2, 3, 4, 4)
+    assert make("softmax").training_logits(inputs) is None
+    prior = torch.tensor(COUNTS).div(100.0)
+    torch.testing.assert_close(
+        make("margin").training_logits(inputs), 2 * inputs[:, :, 0, 0] + prior.log() - (1 - prior).log()
+    )
+
+
+def test_predictions_come_in_order_with_probabilities_that_add_up():
+    white, grey = Image.new("RGB", (9, 5), "white"), np.full((4, 4), 128, np.uint8)
+    found = make().predict({"x.png": white, "y.png": Image.fromarray(grey)}, top=3)
+    assert [p.picture for p in found] == ["x.png", "y.png"]
+    assert sum(found[0].probabilities) == pytest.approx(1)
+    assert list(found[0].probabilities) == sorted(found[0].probabilities, reverse=True)
+    assert make().predict([grey])[0].picture == "0"
+
+
+def test_predicting_leaves_the_mode_as_it_was():
+    model = make().train()
+    model.predict([np.zeros((4, 4), np.uint8)])
+    assert model.training
+
+
+def test_a_model_survives_saving(tmp_path):
+    model = make()
+    save_predictor(tmp_path, model)
+    assert read_spec(tmp_path) == model.spec
+    again = make()
+    with torch.no_grad():
+        again.network.scale.zero_()
+    load_weights(again, tmp_path)
+    assert again.network.scale.item() == 2.0
+    assert not again.training
+
+
+@pytest.mark.parametrize("damage", ["missing", "json", "format", "key", "weights", "truncated"])
+def test_a_damaged_model_is_one_clear_line(tmp_path, damage):
+    save_predictor(tmp_path, make())
+    path, weights = tmp_path / "model.json", tmp_path / "model.safetensors"
+    facts = json.loads(path.read_text())
+    if damage == "missing":
+        path.unlink()
+    elif damage == "json":
+        path.write_text("{")
+    elif damage == "format":
+        path.write_text(json.dumps({**facts, "format": 99}))
+    elif damage == "key":
+        path.write_text(json.dumps({k: v for k, v in facts.items() if k != "classes"}))
+    elif damage == "weights":
+        weights.unlink()
+    else:
+        weights.write_bytes(weights.read_bytes()[:20])
+    with pytest.raises(InputError) as caught:
+        read_spec(tmp_path)
+        load_weights(make(), tmp_path)
+    assert "\n" not in str(caught.value)
+    assert str(tmp_path) in str(caught.value)
