@@ -7,7 +7,7 @@ from PIL import Image
 
 import forktail
 from forktail.api import evaluate_run, fit, load, predict_files
-from forktail.data.images import ArrayPictures, Images
+from forktail.data.images import ArrayPictures
 from forktail.errors import InputError
 from forktail.training.engine import Engine
 

@@ -141,8 +141,12 @@ def test_a_damaged_model_is_one_clear_line(tmp_path, damage):
         weights.unlink()
     else:
         weights.write_bytes(weights.read_bytes()[:20])
-    with pytest.raises(InputError) as caught:
+
+    def load():
         read_spec(tmp_path)
         load_weights(make(), tmp_path)
+
+    with pytest.raises(InputError) as caught:
+        load()
     assert "\n" not in str(caught.value)
     assert str(tmp_path) in str(caught.value)

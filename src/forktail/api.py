@@ -131,11 +131,11 @@ def default_out(recipe: Recipe) -> Path:
 def _claim(run: Run, recipe: Recipe) -> None:
     """Write down what is asked of a new run; refuse a run that was asked something else."""
     path = run.path / "recipe.toml"
-    if not path.exists():
-        if run.finished or run.model.exists():
-            raise InputError(f"{run.path}: holds a model but no recipe.toml", remedy="choose another --out")
-        run.write_text("recipe.toml", recipe.to_toml())
+    if not (run.finished or run.model.exists() or (run.path / "stages").exists()):
+        run.write_text("recipe.toml", recipe.to_toml())  # also over that of a command that failed before it trained
         return
+    if not path.exists():
+        raise InputError(f"{run.path}: holds a model but no recipe.toml", remedy="choose another --out")
     before, now = make_recipe(read_recipe(path)), recipe
     before = dataclasses.replace(
         before, device=now.device, workers=now.workers, checkpoint_seconds=now.checkpoint_seconds
@@ -211,7 +211,7 @@ def choose_backbone(spec: BackboneSpec, images: Images) -> BackboneSpec:
     Raises:
         InputError: If the pictures are large and no backbone was named.
     """
-    if spec.name or spec.weights:
+    if spec.name or spec.weights not in {None, "random", "embedded"}:
         return spec
     side = typical_side(images)
     if side <= LARGE:

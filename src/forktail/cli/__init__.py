@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 import forktail
 from forktail.cli.evaluate import evaluate
@@ -16,7 +17,24 @@ from forktail.cli.predict import predict
 from forktail.cli.pretrain import pretrain
 from forktail.errors import InputError
 
+
+class Stopped(Exception):
+    """Ctrl-C; typer would end a KeyboardInterrupt in words of its own, or without any."""
+
+
+class Verbs(TyperGroup):
+    """The verbs, which hand Ctrl-C on to `main`."""
+
+    def invoke(self, ctx: typer.Context) -> Any:
+        """Run the verb that the command line names."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Stopped from None
+
+
 app = typer.Typer(
+    cls=Verbs,
     help="Long-tailed recognition: classifiers that are good on every class, with the reasons.",
     no_args_is_help=True,
     add_completion=False,
@@ -48,7 +66,7 @@ def main() -> None:
     except InputError as error:
         print(f"error: {one_line(str(error))}", file=sys.stderr)  # noqa: T201
         sys.exit(2)
-    except KeyboardInterrupt:
+    except (Stopped, KeyboardInterrupt):
         print("stopped; the same command goes on from here", file=sys.stderr)  # noqa: T201
         sys.exit(130)
     except BrokenPipeError:  # the reader, such as `head`, has had enough

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
+from forktail.cli import one_line
 from forktail.errors import InputError
 from forktail.predictor import Prediction, Prior
 from forktail.run import Run
@@ -23,8 +24,13 @@ GROUPS = ("balanced", "many", "medium", "few", "head", "tail", "worst", "micro")
 
 def console() -> Console:
     """Return where tables go; off a terminal nothing is cut to its width."""
-    out = Console()
-    return out if out.is_terminal else Console(width=200)
+    out = Console(emoji=False)
+    return out if out.is_terminal else Console(emoji=False, width=10_000)
+
+
+def inert(name: str) -> Text:
+    """Show a name as it is: no markup, no line break, nothing that a terminal would obey."""
+    return Text(one_line(name))
 
 
 def percent(value: float | None) -> str:
@@ -51,9 +57,7 @@ def metrics_table(rows: Sequence[tuple[str, dict[str, Any]]]) -> Table:
         column.justify = "right"
     for label, metrics in rows:
         accuracy = (percent(metrics["accuracy"][group]) for group in GROUPS)
-        table.add_row(
-            escape(label), *accuracy, number(metrics["nll"]), number(metrics["risk"]), percent(metrics["ece"])
-        )
+        table.add_row(inert(label), *accuracy, number(metrics["nll"]), number(metrics["risk"]), percent(metrics["ece"]))
     return table
 
 
@@ -117,7 +121,7 @@ def print_predictions(predictions: Sequence[Prediction], form: str) -> None:
         return
     table = Table("picture", "rank", "class", "probability", box=None, pad_edge=False)
     for picture, rank, name, probability in rows:
-        table.add_row(escape(picture) if rank == 1 else "", str(rank), escape(name), f"{probability:.3f}")
+        table.add_row(inert(picture) if rank == 1 else "", str(rank), inert(name), f"{probability:.3f}")
     console().print(table)
 
 

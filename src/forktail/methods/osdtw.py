@@ -83,8 +83,23 @@ class OSDTW(Method):
             raise InputError(f"method.weight = {self.weight}", expected="a number inside (0, 1), the head's weight")
         if self.weights < 1:
             raise InputError(f"method.weights = {self.weights}", expected="a whole number >= 1")
-        if isinstance(self.damping, float) and self.damping < 0:
+        if self.damping != "movement" and not 0 <= self.damping < np.inf:
             raise InputError(f"method.damping = {self.damping}", expected='a number >= 0, or "movement"')
+        for name in ("depth", "stage1_epochs", "stage2_epochs", "refinement_epochs"):
+            if (value := getattr(self, name)) is not None and value < 0:
+                raise InputError(f"method.{name} = {value}", expected="a whole number >= 0")
+        # The criterion would say so too, but only after Stage 1 is trained.
+        if self.reading == "naive" and self.damping != 0:
+            raise InputError(
+                f'method.damping = {self.damping} with reading "naive", which has no damped form',
+                remedy="set method.damping = 0",
+            )
+        if self.stage1_images == "own" and self.reading not in {"unequal", "general"}:
+            raise InputError(
+                f'method.stage1_images = "own" with reading "{self.reading}"',
+                expected='"all", because this reading supposes the same images for both tasks',
+                remedy='use reading "unequal" or "general"',
+            )
 
     def build(self, spec: ModelSpec) -> Predictor:
         """Return an untrained model that is forked where the spec says."""
@@ -108,6 +123,9 @@ class OSDTW(Method):
             )
         if engine.plan.flops is not None:
             raise InputError("plan.flops with osdtw", expected="plan.epochs, because osdtw has several stages")
+        units = problem.backbone().depth
+        if self.depth is not None and self.depth > units:
+            raise InputError(f"method.depth = {self.depth}", expected=f"0 to {units}, the units of the backbone")
 
     def _stage1(self, problem: Problem, engine: Engine, task: int) -> Forked:
         """Train one task alone, a full network from the initial weights (eq. 14)."""

@@ -47,6 +47,19 @@ class Objective(nn.Module, ABC):
     def after_step(self) -> None:
         """Follow an optimiser step: moving averages, momentum copies, queues."""
 
+    def no_weight_decay(self) -> set[str]:
+        """Name the parameters that its modules exempt from weight decay, such as timm's position embeddings.
+
+        Returns:
+            Parameter names; timm's optimiser factory asks for them.
+        """
+        exempt: set[str] = set()
+        for prefix, module in self.named_modules():
+            names = getattr(module, "no_weight_decay", None)
+            if module is not self and callable(names):
+                exempt |= {f"{prefix}.{name}" for name in names()}
+        return exempt
+
 
 @final
 class Supervised(Objective):

@@ -21,11 +21,11 @@ class Plan:
     Args:
         epochs: Passes over the training images.
         batch_size: Images per step; a smaller training set is one batch.
-        optimizer: Any optimiser of timm by name.
+        optimizer: ``adamw``, ``sgd`` (momentum 0.9) or ``lamb``, as timm builds them.
         lr: Peak learning rate; cosine decay to ``min_lr``.
         min_lr: Learning rate at the end.
         warmup: Share of the steps with a linearly rising learning rate, in [0, 1).
-        weight_decay: On matrices and kernels, not on biases and norms.
+        weight_decay: On matrices and kernels, not on biases, norms, tokens and position embeddings.
         betas: Moment decay rates of an Adam-type optimiser.
         clip: Largest norm of the gradient; 0 does not clip.
         flops: Train as long as this many floating-point operations allow, in place of ``epochs``. Only a method with

@@ -1,0 +1,86 @@
+"""A problem so small that a whole method trains on it in a fraction of a second."""
+
+import importlib
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from forktail.backbones import forked
+from forktail.backbones.layered import Layered
+from forktail.backbones.open import BackboneSpec
+from forktail.data.augment import Augment, Preprocess
+from forktail.data.images import ArrayPictures, Images
+from forktail.labels import ClassCounts, by_rank
+from forktail.methods import Problem, find_method, method_names
+from forktail.run import Run
+from forktail.training.engine import Engine
+from forktail.training.plan import Plan
+
+COUNTS = [3, 12, 1, 8, 2, 6]  # not in the order of their size, so that a task's columns are no slice
+PREPROCESS = Preprocess(8, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+PLAN = Plan(epochs=2, batch_size=8, lr=1e-2)
+
+
+def two_blocks(spec, seed=0):
+    """Stand in for `open_backbone`: a stem and two units on 8 x 8 pictures."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed % 2**31)
+        stem = nn.Sequential(nn.Flatten(), nn.Linear(192, 5), nn.Tanh())
+        units = [nn.Sequential(nn.Linear(5, 5), nn.Tanh()) for _ in range(2)]
+        return Layered(stem, units, nn.LayerNorm(5), num_features=5)
+
+
+def draw(counts):
+    """Noise with one bright square per class."""
+    random = np.random.RandomState(0)
+    labels = np.repeat(np.arange(len(counts)), counts)
+    pixels = random.randint(0, 90, (len(labels), 8, 8))
+    for picture, label in zip(pixels, labels, strict=True):
+        row, column = divmod(label, 3)
+        picture[4 * row : 4 * row + 3, 3 * column : 3 * column + 2] += 150
+    return Images.ordered(ArrayPictures(pixels.astype(np.uint8)), labels, tuple("abcdef"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_backbone():
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(forked, "CLASSIFIER_STD", 1.0)  # scores that say something from the start
+        for name in [*method_names(), "_method"]:
+            module = importlib.import_module(
+                find_method(name).__module__ if name[0] != "_" else f"forktail.methods.{name}"
+            )
+            if hasattr(module, "open_backbone"):
+                patched.setattr(module, "open_backbone", two_blocks)
+        yield
+
+
+@pytest.fixture(scope="module")
+def problem():
+    """32 training images of six classes, in two tasks of three; the head is 1, 3, 5."""
+    counts = ClassCounts(np.array(COUNTS))
+    return Problem(
+        train=draw(COUNTS).with_transform(Augment(PREPROCESS, "shift")),
+        val=None,
+        counts=counts,
+        split=by_rank(counts, 2),
+        backbone_spec=BackboneSpec("tiny", weights="random"),
+        preprocess=PREPROCESS,
+    )
+
+
+@pytest.fixture(scope="module")
+def unseen():
+    """(12, 3, 8, 8) inputs that no training has seen."""
+    return torch.randn(12, 3, 8, 8, generator=torch.Generator().manual_seed(5))
+
+
+@pytest.fixture(scope="module")
+def make_engine(tmp_path_factory):
+    """An engine in a new run directory."""
+
+    def make(plan=PLAN, **options):
+        return Engine(Run(tmp_path_factory.mktemp("run")), plan, **options)
+
+    return make

@@ -1,0 +1,412 @@
+"""OSDTW, option by option. All fits share one stage cache, so a stage that an option leaves alone is trained once."""
+
+import csv
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from forktail.errors import InputError
+from forktail.labels import TaskSplit, by_rank
+from forktail.losses.balanced_bce import BalancedBCE
+from forktail.methods.osdtw import OSDTW, WeightedTasks
+from forktail.predictor import save_predictor
+from forktail.theory import READINGS
+from forktail.training.objective import Batch
+from forktail.training.plan import Plan
+
+PLAN = Plan(epochs=2, batch_size=8, lr=1e-2)
+DEPTHS = 3  # 0, 1, 2: the stand-in backbone has two units
+HEAD, TAIL = [1, 3, 5], [0, 4, 2]
+COUNTS = np.array([3, 12, 1, 8, 2, 6])
+
+
+@pytest.fixture(scope="module")
+def fit(problem, make_engine, tmp_path_factory):
+    """Fit with some options: returns the predictor and its run; equal options are fitted once."""
+    cache, done = tmp_path_factory.mktemp("stages"), {}
+
+    def fitted(plan=PLAN, **options):
+        key = (plan, *sorted(options.items()))
+        if key not in done:
+            engine = make_engine(plan, cache=cache)
+            predictor = OSDTW(**{"weights": 4, **options}).fit(problem, engine).eval()
+            done[key] = predictor, engine
+        return done[key]
+
+    return fitted
+
+
+def table(engine):
+    with (engine.run.path / "criterion.csv").open() as stream:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(stream)]
+
+
+def stage(engine, name):
+    """The network that a stage left."""
+    (mark,) = [record["fingerprint"] for record in engine.manifest if record["stage"] == name]
+    state = load_file(engine.cache / mark / "result.safetensors")
+    prefix = "objective.network."
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+
+
+def stages(engine):
+    return [record["stage"] for record in engine.manifest]
+
+
+def batch(inputs, targets):
+    return Batch(inputs, targets, torch.arange(len(inputs)), 0.0, torch.Generator())
+
+
+# --- the objective ---------------------------------------------------------------------------------------------------
+
+
+def reference_loss(scores, labels, weights, tasks):
+    """Sum over tasks and classes of the adjusted binary cross-entropy, one image and one class at a time."""
+    prior = COUNTS / COUNTS.sum()
+    losses = []
+    for image, label in enumerate(labels):
+        total = 0.0
+        for weight, classes, task_scores in zip(weights, tasks, scores, strict=True):
+            for column, c in enumerate(classes):
+                z = float(task_scores[image, column]) + np.log(prior[c]) - np.log(1 - prior[c])
+                p = 1 / (1 + np.exp(-z))
+                total += weight * -(np.log(p) if label == c else np.log(1 - p))
+        losses.append(total)
+    return losses
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_the_loss_is_the_weighted_sum_over_tasks_images_and_classes(problem, unseen, dense):
+    tasks = [np.array(HEAD), np.array(TAIL)]
+    network = problem.network(TaskSplit(tuple(tasks))).double()
+    losses = [BalancedBCE(COUNTS, classes=task).double() for task in tasks]
+    objective = WeightedTasks(network, losses, tasks, [0.3, 0.7]).double()
+    labels = torch.arange(len(unseen)) % 6
+    targets = torch.eye(6, dtype=torch.float64)[labels] if dense else labels
+    found = objective(batch(unseen.double(), targets))
+    with torch.no_grad():
+        scores = network.task_scores(unseen.double())
+    np.testing.assert_allclose(
+        found.detach(), reference_loss(scores, labels.tolist(), [0.3, 0.7], tasks), rtol=1e-6
+    )  # the constants are kept in float32
+
+
+def test_an_image_of_the_other_task_is_a_row_of_zeros(problem, unseen):
+    """Its loss is that of an image that belongs to no class, and no label of the other task changes it."""
+    loss, classes = BalancedBCE(COUNTS, classes=np.array(TAIL)), np.array(TAIL)
+    network = problem.network(TaskSplit((np.arange(3),)))
+    objective = WeightedTasks(network, [loss], [classes], [1.0])
+    negatives = loss(network(unseen), torch.zeros(len(unseen), 3))
+    for label in HEAD:
+        found = objective(batch(unseen, torch.full((len(unseen),), label)))
+        torch.testing.assert_close(found, negatives, rtol=0, atol=0)
+    own = objective(batch(unseen, torch.full((len(unseen),), TAIL[0])))
+    assert not torch.isclose(own, negatives).any()
+
+
+def test_soft_targets_are_cut_into_the_tasks_columns(problem, unseen):
+    loss, classes = BalancedBCE(COUNTS, classes=np.array(TAIL)), np.array(TAIL)
+    network = problem.network(TaskSplit((np.arange(3),)))
+    mixed = torch.rand(len(unseen), 6)
+    found = WeightedTasks(network, [loss], [classes], [1.0])(batch(unseen, mixed))
+    torch.testing.assert_close(found, loss(network(unseen), mixed[:, [0, 4, 2]]))
+
+
+def test_the_tasks_of_the_problem_are_head_and_tail_by_count(problem):
+    assert [task.tolist() for task in problem.split.tasks] == [HEAD, TAIL]
+
+
+# --- what a fit leaves -----------------------------------------------------------------------------------------------
+
+
+def test_the_stages_stand_in_the_manifest_in_order(fit):
+    _, engine = fit(depth=1)
+    assert stages(engine) == ["stage1-head", "stage1-tail", "moments", "stage2", "refinement"]
+
+
+def test_the_criterion_is_written_for_every_depth_and_weight(fit):
+    _, engine = fit()
+    text = (engine.run.path / "criterion.csv").read_text()
+    assert text.splitlines()[0] == "depth,weight,shared_variance,shared_bias,own_variance,total"
+    rows = table(engine)
+    assert [(row["depth"], row["weight"]) for row in rows] == [
+        (depth, weight) for depth in range(DEPTHS) for weight in (0.2, 0.4, 0.6, 0.8)
+    ]
+    for row in rows:
+        assert row["total"] == pytest.approx(row["shared_variance"] + row["shared_bias"] + row["own_variance"])
+    unshared = [row for row in rows if row["depth"] == 0]
+    assert len({row["total"] for row in unshared}) == 1
+    assert all(row["shared_variance"] == row["shared_bias"] == 0 for row in unshared)
+
+
+def test_the_selection_is_the_smallest_cell_and_says_what_stood_against_it(fit):
+    predictor, engine = fit()
+    choice = json.loads((engine.run.path / "selection.json").read_text())
+    assert list(choice) == ["depth", "weight", "value", "reading", "runner_up", "flatness"]
+    rows = table(engine)
+    best = min(rows, key=lambda row: row["total"])
+    assert choice["value"] == pytest.approx(best["total"])
+    assert choice["depth"] == best["depth"]
+    second = min((row for row in rows if row["depth"] != best["depth"]), key=lambda row: row["total"])
+    assert choice["runner_up"]["depth"] == second["depth"]
+    assert choice["reading"] == "general"
+    assert 0 < choice["flatness"] <= 1
+    assert predictor.network.depth == predictor.spec.structure["depth"] == choice["depth"]
+
+
+@pytest.mark.parametrize("depth", range(DEPTHS))
+def test_a_pinned_depth_is_kept_and_the_weight_is_the_best_there(fit, depth):
+    predictor, engine = fit(depth=depth)
+    choice = engine.run.selection
+    assert predictor.network.depth == choice["depth"] == depth
+    assert choice["value"] == pytest.approx(min(row["total"] for row in table(engine) if row["depth"] == depth))
+    assert choice["runner_up"] is None
+
+
+@pytest.mark.parametrize(("weight", "candidates"), [(0.4, 4), (0.37, 5), (0.999, 5)])
+def test_a_pinned_weight_is_kept_also_off_the_grid(fit, weight, candidates):
+    _, engine = fit(weight=weight, depth=1)
+    assert engine.run.selection["weight"] == weight
+    assert len(table(engine)) == DEPTHS * candidates
+    _, free = fit()
+    by_cell = {(row["depth"], row["weight"]): row["total"] for row in table(free)}
+    kept = {(row["depth"], row["weight"]): row["total"] for row in table(engine)}
+    assert by_cell == pytest.approx({cell: kept[cell] for cell in by_cell})  # the pinned weight only adds cells
+    weights = load_file(engine.cache / engine.manifest[3]["fingerprint"] / "result.safetensors")["objective.weights"]
+    np.testing.assert_allclose(weights, [weight, 1 - weight], rtol=1e-6)
+
+
+def test_depth_and_weight_pin_one_cell(fit):
+    _, engine = fit(depth=2, weight=0.37)
+    assert (engine.run.selection["depth"], engine.run.selection["weight"]) == (2, 0.37)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"reading": reading, "damping": 0.0 if reading == "naive" else "movement"} for reading in READINGS),
+        {"reading": "general", "debiased": False},
+        {"reading": "general", "stage1_images": "own"},
+        {"reading": "unequal", "stage1_images": "own"},
+        {"reading": "sandwich", "damping": 0.1},
+    ],
+    ids=lambda options: "-".join(map(str, options.values())),
+)
+def test_every_reading_selects_a_cell(fit, options):
+    predictor, engine = fit(refinement_epochs=0, **options)
+    choice = engine.run.selection
+    assert choice["reading"] == options["reading"]
+    assert np.isfinite([row["total"] for row in table(engine)]).all()
+    assert predictor.network.depth == choice["depth"]
+
+
+def test_the_readings_differ(fit):
+    tables = {
+        reading: tuple(row["total"] for row in table(fit(reading=reading, damping=0.0, refinement_epochs=0)[1]))
+        for reading in READINGS
+    }
+    assert len(set(tables.values())) == len(READINGS)
+
+
+def test_the_sandwich_reading_selects_equal_weights(fit):
+    """It does so at any Fisher and any distance, as long as nothing is damped (docs/theory, section 7)."""
+    _, engine = fit(reading="sandwich", damping=0.0, depth=2, weights=3, refinement_epochs=0)
+    assert engine.run.selection["weight"] == 0.5
+
+
+# --- stage 1 ---------------------------------------------------------------------------------------------------------
+
+
+def test_both_tasks_start_from_the_problems_weights_and_see_all_images(fit, problem):
+    _, engine = fit(stage1_epochs=0, stage2_epochs=0, refinement_epochs=0, depth=1, damping=1.0)
+    start = problem.network(TaskSplit((np.arange(3),))).state_dict()
+    for task in ("head", "tail"):
+        for name, value in stage(engine, f"stage1-{task}").items():
+            torch.testing.assert_close(value, start[name], rtol=0, atol=0)
+    assert [record["steps_per_epoch"] for record in engine.manifest if "steps" in record] == [4, 4, 4, 4]
+
+
+def test_a_task_may_see_its_own_images_alone(fit):
+    _, engine = fit(stage1_images="own", reading="general")
+    steps = {record["stage"]: record["steps"] for record in engine.manifest if "steps" in record}
+    assert steps == {"stage1-head": 2 * (26 // 8), "stage1-tail": 2 * 1, "stage2": 2 * 4, "refinement": 4}
+
+
+def test_the_stages_have_lengths_of_their_own(fit):
+    _, engine = fit(stage1_epochs=1, stage2_epochs=3, refinement_epochs=4, depth=1)
+    steps = {record["stage"]: record["steps"] for record in engine.manifest if "steps" in record}
+    assert steps == {"stage1-head": 4, "stage1-tail": 4, "stage2": 12, "refinement": 16}
+
+
+def test_refinement_is_by_default_three_tenths_of_the_plan(fit):
+    _, engine = fit(dataclasses.replace(PLAN, epochs=7), depth=1)
+    assert engine.manifest[-1]["steps"] == 2 * 4
+
+
+# --- stages 2 and 3 --------------------------------------------------------------------------------------------------
+
+
+def own_layers(state, task):
+    prefix = f"branches.{task}."
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+
+
+@pytest.mark.parametrize("decoders", ["stage1", "stage2"])
+@pytest.mark.parametrize("depth", [1, 2])
+def test_the_assembly_takes_every_layer_from_where_it_says(fit, decoders, depth):
+    predictor, engine = fit(decoders=decoders, depth=depth, refinement_epochs=0)
+    assembled, shared = predictor.network.state_dict(), stage(engine, "stage2")
+    checked = 0
+    for name, value in assembled.items():
+        if name == "class_order":
+            continue
+        part, _, rest = name.partition(".")
+        if part == "shared":
+            expected = shared[name]
+        else:
+            task, _, inner = rest.partition(".")
+            source, source_task = shared, task
+            if decoders == "stage1":
+                source, source_task = stage(engine, ("stage1-head", "stage1-tail")[int(task)]), "0"
+            layer = inner.removeprefix("layers.")
+            expected = source[f"shared.{layer}" if layer != inner else f"branches.{source_task}.{inner}"]
+        torch.testing.assert_close(value, expected, rtol=0, atol=0, msg=name)
+        checked += 1
+    assert checked == 2 * (depth + 1) + 2 * (2 * (2 - depth) + 4)
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_refinement_moves_the_decoders_and_not_one_bit_of_the_encoder(fit, depth):
+    predictor, engine = fit(depth=depth, refinement_epochs=3)
+    refined, shared = predictor.network.state_dict(), stage(engine, "stage2")
+    encoder = [name for name in refined if name.startswith("shared.")]
+    assert len(encoder) == 2 * (depth + 1)
+    for name in encoder:
+        torch.testing.assert_close(refined[name], shared[name], rtol=0, atol=0)
+    before = fit(depth=depth, refinement_epochs=0)[0].network.state_dict()
+    for name in refined:
+        if name.startswith("branches."):
+            assert not torch.equal(refined[name], before[name]), name
+
+
+def test_refinement_trains_the_decoders_alone_and_the_manifest_says_so(fit):
+    predictor, engine = fit(depth=1)
+    own = sum(p.numel() for p in predictor.network.own_parameters())
+    assert engine.manifest[-1]["trained_parameters"] == own
+    assert engine.manifest[-1]["trained_parameters"] < engine.manifest[3]["trained_parameters"] + 75
+
+
+@pytest.mark.parametrize("decoders", ["stage1", "stage2"])
+def test_depth_0_is_two_separate_networks(fit, decoders):
+    predictor, engine = fit(depth=0, decoders=decoders, refinement_epochs=0)
+    assert stages(engine) == ["stage1-head", "stage1-tail", "moments", "refinement"]
+    assert not list(predictor.network.shared_parameters())
+    for task, name in enumerate(("stage1-head", "stage1-tail")):
+        alone = stage(engine, name)
+        for key, value in own_layers(predictor.network.state_dict(), task).items():
+            layer = key.removeprefix("layers.")
+            expected = alone[f"shared.{layer}" if layer != key else f"branches.0.{key}"]
+            torch.testing.assert_close(value, expected, rtol=0, atol=0)
+
+
+def test_stage_2_may_share_no_more_than_is_selected(fit):
+    predictor, engine = fit(depth=1, stage2="shared", refinement_epochs=0)
+    shared, found = stage(engine, "stage2"), predictor.network.state_dict()
+    assert {name.split(".")[1] for name in shared if name.startswith("shared.")} == {"0", "1"}
+    assert shared.keys() == found.keys()
+    for name in found:  # a copy of Stage 2's own decoders is Stage 2's network itself
+        torch.testing.assert_close(found[name], shared[name], rtol=0, atol=0)
+    whole = stage(fit(depth=1, refinement_epochs=0)[1], "stage2")
+    assert {name.split(".")[1] for name in whole if name.startswith("shared.")} == {"0", "1", "2"}
+
+
+def test_sharing_everything_is_the_same_for_both_kinds_of_stage_2(fit, unseen):
+    whole, shared = (fit(depth=2, stage2=kind)[0] for kind in ("whole", "shared"))
+    torch.testing.assert_close(whole(unseen), shared(unseen), rtol=0, atol=0)
+
+
+# --- what an option must not change ----------------------------------------------------------------------------------
+
+
+def test_the_rule_changes_predictions_and_not_weights(fit, unseen, tmp_path):
+    models = {rule: fit(rule=rule)[0] for rule in ("margin", "posterior")}
+    for rule, model in models.items():
+        save_predictor(tmp_path / rule, model)
+    assert len({(tmp_path / rule / "model.safetensors").read_bytes() for rule in models}) == 1
+    torch.testing.assert_close(models["margin"](unseen), models["margin"].network(unseen), rtol=0, atol=0)
+    outputs, prior = models["posterior"].network(unseen).double(), torch.tensor(COUNTS / COUNTS.sum())
+    odds = outputs + torch.log(prior / (1 - prior))
+    expected = -torch.log1p(torch.exp(-odds)) - prior.log()
+    torch.testing.assert_close(models["posterior"](unseen).double(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_the_evaluation_prior_changes_the_criterion_alone(fit, unseen):
+    (train, on_train), (uniform, on_uniform) = (
+        fit(evaluation_prior=prior, depth=1, weight=0.4) for prior in ("train", "uniform")
+    )
+    torch.testing.assert_close(train(unseen), uniform(unseen), rtol=0, atol=0)
+    assert [row["total"] for row in table(on_train)] != [row["total"] for row in table(on_uniform)]
+    differ = [a["stage"] for a, b in zip(on_train.manifest, on_uniform.manifest, strict=True) if a != b]
+    assert differ == ["moments"]
+
+
+def test_the_evaluation_prior_weighs_classes_equally(fit):
+    """At equal weights the risk of a class counts as much as any other's: M differs from H, in `general` alone."""
+    tables = [
+        [row["total"] for row in table(fit(evaluation_prior=prior, reading="sandwich", refinement_epochs=0)[1])]
+        for prior in ("train", "uniform")
+    ]
+    np.testing.assert_array_equal(*tables)
+
+
+# --- refusals --------------------------------------------------------------------------------------------------------
+
+
+def refused(problem, make_engine, match, plan=PLAN, **options):
+    """Refused in one line, before anything is trained."""
+    engine = make_engine(plan)
+    with pytest.raises(InputError, match=match) as caught:
+        OSDTW(**options).fit(problem, engine)
+    assert "\n" not in str(caught.value)
+    assert not (engine.run.path / "stages").exists()
+
+
+def test_three_tasks_are_refused(problem, make_engine):
+    three = dataclasses.replace(problem, split=by_rank(problem.counts, 3))
+    refused(three, make_engine, r"split has 3 tasks; expected two for osdtw; use split\.parts = 2")
+
+
+def test_a_budget_in_flops_is_refused(problem, make_engine):
+    refused(problem, make_engine, r"plan\.flops with osdtw", plan=dataclasses.replace(PLAN, flops=1e9))
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.0, -0.1, 1.5, float("nan")])
+def test_a_weight_that_trains_one_task_only_is_refused(weight):
+    with pytest.raises(InputError, match=r"method\.weight = .*expected a number inside \(0, 1\)"):
+        OSDTW(weight=weight)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("weights", 0), ("damping", -1.0), ("damping", -1), ("damping", float("nan")), ("damping", float("inf")),
+     ("depth", -1), ("stage1_epochs", -1), ("stage2_epochs", -1), ("refinement_epochs", -1)],
+)  # fmt: skip
+def test_a_senseless_value_is_refused_by_name(option, value):
+    with pytest.raises(InputError, match=rf"method\.{option} = {value}; expected "):
+        OSDTW(**{option: value})
+
+
+def test_options_that_contradict_one_another_are_refused_before_anything_is_trained():
+    with pytest.raises(InputError, match=r'"naive", which has no damped form; set method\.damping = 0'):
+        OSDTW(reading="naive")
+    for reading in ("sandwich", "average"):
+        with pytest.raises(InputError, match=f'stage1_images = "own" with reading "{reading}"'):
+            OSDTW(reading=reading, stage1_images="own")
+
+
+def test_a_depth_beyond_the_backbone_is_refused_before_anything_is_trained(problem, make_engine):
+    refused(problem, make_engine, r"method\.depth = 3; expected 0 to 2, the units of the backbone", depth=3)
