@@ -89,21 +89,31 @@ def test_a_prior_that_does_not_fit_is_refused(prior):
 
 
 def test_only_bernoulli_outputs_have_training_logits():
-    inputs = torch.randn(2, 3, 4, 4)
-    assert make("softmax").training_logits(inputs) is None
+    outputs = torch.randn(2, 3)
+    assert make("softmax").training_logits(outputs) is None
     prior = torch.tensor(COUNTS).div(100.0)
-    torch.testing.assert_close(
-        make("margin").training_logits(inputs), 2 * inputs[:, :, 0, 0] + prior.log() - (1 - prior).log()
-    )
+    torch.testing.assert_close(make("margin").training_logits(outputs), outputs + prior.log() - (1 - prior).log())
+
+
+def test_a_path_a_picture_and_an_array_are_read_alike(tmp_path):
+    pixels = np.random.RandomState(0).randint(0, 256, (4, 4, 4)).astype(np.uint8)
+    picture = Image.fromarray(pixels, "RGBA")  # transparency is laid on white, however the picture comes
+    picture.save(tmp_path / "a.png")
+    by_path, by_picture = make().predict([tmp_path / "a.png", picture], top=3)
+    assert by_path.picture == str(tmp_path / "a.png")
+    assert by_path.probabilities == by_picture.probabilities
+    with pytest.raises(InputError, match="float64"):
+        make().predict([np.zeros((4, 4))])
+    with pytest.raises(InputError, match=r"none\.png: cannot be read"):
+        make().predict([tmp_path / "none.png"])
 
 
 def test_predictions_come_in_order_with_probabilities_that_add_up():
-    white, grey = Image.new("RGB", (9, 5), "white"), np.full((4, 4), 128, np.uint8)
-    found = make().predict({"x.png": white, "y.png": Image.fromarray(grey)}, top=3)
-    assert [p.picture for p in found] == ["x.png", "y.png"]
+    grey = np.full((4, 4), 128, np.uint8)
+    found = make().predict([Image.new("RGB", (9, 5), "white"), grey], top=3)
+    assert [p.picture for p in found] == ["0", "1"]
     assert sum(found[0].probabilities) == pytest.approx(1)
     assert list(found[0].probabilities) == sorted(found[0].probabilities, reverse=True)
-    assert make().predict([grey])[0].picture == "0"
 
 
 def test_predicting_leaves_the_mode_as_it_was():

@@ -8,7 +8,7 @@ from forktail.run import Run, write_atomically
 
 def test_a_file_is_replaced_whole_and_nothing_is_left_beside_it(tmp_path):
     write_atomically(tmp_path / "a/b.txt", "old")
-    write_atomically(tmp_path / "a/b.txt", b"new")
+    write_atomically(tmp_path / "a/b.txt", lambda path: path.write_text("new"))
     assert (tmp_path / "a/b.txt").read_text() == "new"
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["b.txt"]
 
@@ -33,7 +33,7 @@ def test_lines_are_appended_and_rewritten(tmp_path):
 
 
 def test_a_missing_or_damaged_file_is_one_clear_line(tmp_path):
-    with pytest.raises(InputError, match=r"metrics\.json: no such file; expected a finished run"):
+    with pytest.raises(InputError, match=r"metrics\.json: No such file or directory; expected a finished run"):
         Run(tmp_path).metrics  # noqa: B018
     (tmp_path / "metrics.json").write_text("{")
     with pytest.raises(InputError, match=r"metrics\.json: not valid JSON"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import platform
 import sys
+import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,8 @@ import forktail
 from forktail.backbones.open import BackboneSpec, input_facts
 from forktail.data.augment import Augment, Preprocess
 from forktail.data.images import DataSet, Images
-from forktail.data.loose_pictures import find_pictures, open_pictures
-from forktail.data.open import DataSpec, open_data
+from forktail.data.loose_pictures import find_pictures, open_loose_picture
+from forktail.data.open import DataSpec, open_data, open_test
 from forktail.errors import InputError
 from forktail.evaluation import evaluate
 from forktail.labels import ClassCounts
@@ -42,6 +43,7 @@ def fit(
     settings: Iterable[str] = (),
     out: str | Path | None = None,
     seed: int | None = None,
+    cache: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Run:
     """Train a classifier that is good on every class, evaluate it, and leave all of it in a run directory.
@@ -56,6 +58,7 @@ def fit(
         settings: ``key=value`` settings on top of the recipe, such as ``plan.epochs=10``.
         out: The run directory; by default ``runs/<data>-<method>-<seed>``.
         seed: Seed of all that is random in training.
+        cache: Folder of trained stages; runs that share one train a common stage once. By default the run's own.
         progress: Who is told how far it is.
 
     Returns:
@@ -68,10 +71,12 @@ def fit(
     """
     resolved = resolve(data, method, backbone=backbone, recipe=recipe, settings=settings, seed=seed)
     run = Run(out if out is not None else default_out(resolved))
-    with only_writer(run.path):
-        _claim(run, resolved)
-        if not run.finished:
-            _fit(run, resolved, progress or Silent())
+    _check_place(run, resolved)
+    if not run.finished:
+        opened = open_data(resolved.data)
+        problem = make_problem(resolved, opened)
+        with only_writer(run.path):
+            _fit(run, resolved, opened, problem, cache, progress or Silent())
     return run
 
 
@@ -96,16 +101,27 @@ def resolve(
 
     Returns:
         The checked recipe.
+
+    Raises:
+        InputError: If anything in it is unknown or does not fit.
     """
     table = read_recipe(recipe) if recipe is not None else {}
     given = [f"data.path={_quoted(str(data))}"]
-    if isinstance(method, str) and method != table.get("method", {}).get("name"):
+    try:
+        str(data).encode()
+    except UnicodeEncodeError:
+        raise InputError(f"data {str(data)!r}", expected="a path in Unicode") from None
+    named = table.get("method", {})
+    if isinstance(method, str) and (not isinstance(named, dict) or method != named.get("name")):
         table["method"] = {"name": method}
     if backbone is not None:
-        key = "backbone.weights" if Path(backbone).is_file() else "backbone.name"
-        given.append(f"{key}={_quoted(backbone)}")
+        parsed = BackboneSpec.parse(backbone)
+        given += [f"backbone.{key}={_quoted(value)}" for key in ("name", "weights") if (value := getattr(parsed, key))]
     if seed is not None:
         given.append(f"seed={seed}")
+    settings = list(settings)
+    if isinstance(method, Method) and any(setting.startswith("method.") for setting in settings):
+        raise InputError("settings of [method] beside a method object", remedy="give them to the object")
     made = make_recipe(apply_settings(table, [*given, *settings]))
     return dataclasses.replace(made, method=method) if isinstance(method, Method) else made
 
@@ -128,63 +144,69 @@ def default_out(recipe: Recipe) -> Path:
     return Path("runs") / f"{Path(recipe.data.path).name or 'data'}-{recipe.method.name}-{recipe.seed}"
 
 
-def _claim(run: Run, recipe: Recipe) -> None:
-    """Write down what is asked of a new run; refuse a run that was asked something else."""
+def _check_place(run: Run, recipe: Recipe) -> None:
+    """Refuse a folder that is no run, and a finished run that was asked something else."""
+    # An unfinished run may go on under another recipe: its stages are named by what they depend on.
     path = run.path / "recipe.toml"
-    if not (run.finished or run.model.exists() or (run.path / "stages").exists()):
-        run.write_text("recipe.toml", recipe.to_toml())  # also over that of a command that failed before it trained
+    if not path.is_file():
+        if run.path.is_dir() and any(entry.name != ".lock" for entry in run.path.iterdir()):
+            raise InputError(f"{run.path}: holds other files and no run", remedy="choose another --out")
         return
-    if not path.exists():
-        raise InputError(f"{run.path}: holds a model but no recipe.toml", remedy="choose another --out")
-    before, now = make_recipe(read_recipe(path)), recipe
-    before = dataclasses.replace(
-        before, device=now.device, workers=now.workers, checkpoint_seconds=now.checkpoint_seconds
-    )
-    if before != now:
-        raise InputError(
-            f"{path}: this run was begun with another recipe ({_first_difference(before, now)})",
-            expected="the same recipe, to go on with it",
-            remedy="choose another --out",
-        )
+    if run.finished:
+        before, now = _asked(read_recipe(path)), _asked(tomllib.loads(recipe.to_toml()))
+        different = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+        if different:
+            key = different[0]
+            raise InputError(
+                f"{run.path}: a finished run with another recipe "
+                f"({key} = {before.get(key, 'default')} there, {now.get(key, 'default')} now)",
+                remedy="choose another --out",
+            )
 
 
-def _first_difference(before: Recipe, now: Recipe) -> str:
-    old, new = before.to_toml().splitlines(), now.to_toml().splitlines()
-    removed, added = [line for line in old if line not in new], [line for line in new if line not in old]
-    return f"{(removed or ['nothing'])[0]} there, {(added or ['nothing'])[0]} now"
+def _asked(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten a recipe to what decides a result, by dotted key."""
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        if prefix + key not in ("device", "workers", "checkpoint_seconds"):
+            flat |= _asked(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
 
 
-def _fit(run: Run, recipe: Recipe, progress: Progress) -> None:
-    data = open_data(recipe.data)
-    spec = choose_backbone(recipe.backbone, data.train)
-    problem = make_problem(recipe, data, spec)
+def _fit(
+    run: Run, recipe: Recipe, data: DataSet, problem: Problem, cache: str | Path | None, progress: Progress
+) -> None:
     runtime = Runtime.open(recipe.device)
+    run.write_text("recipe.toml", recipe.to_toml())
     run.write_json("env.json", _environment(runtime, data))
     engine = Engine(
         run,
         recipe.plan,
         seed=recipe.seed,
         runtime=runtime,
+        cache=None if cache is None else Path(cache),
         progress=progress,
         workers=recipe.workers,
         checkpoint_seconds=recipe.checkpoint_seconds,
     )
     predictor = recipe.method.fit(problem, engine).to(runtime.device).eval()
     save_predictor(run.model, predictor)
+    if data.val is not None:
+        run.write_json("validation.json", evaluate(predictor, data.val, on="validation", shots=recipe.split.shots))
     run.write_json("metrics.json", evaluate(predictor, data.test, on="test", shots=recipe.split.shots))
 
 
-def make_problem(recipe: Recipe, data: DataSet, spec: BackboneSpec) -> Problem:
+def make_problem(recipe: Recipe, data: DataSet) -> Problem:
     """Turn an opened data set into what a method is given; the test split stays behind.
 
     Args:
         recipe: The recipe.
         data: The opened data set.
-        spec: The backbone, with its name filled in.
 
     Returns:
         The problem.
     """
+    spec = choose_backbone(recipe.backbone, data.train)
     preprocess = Preprocess(**input_facts(spec))
     counts = ClassCounts(data.train.class_counts())
     return Problem(
@@ -242,11 +264,13 @@ def typical_side(images: Images, sample: int = 32) -> int:
     return int(np.median([max(images.read(int(i)).size) for i in positions]))
 
 
-def load(path: str | Path) -> Predictor:
+def load(path: str | Path, *, device: str = "cpu", method: type[Method] | None = None) -> Predictor:
     """Load a trained model.
 
     Args:
         path: A run directory, or the ``model`` folder in it.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        method: Class of a method that is not installed, but was given to `fit` as an object.
 
     Returns:
         The model, ready for `Predictor.predict`.
@@ -256,12 +280,81 @@ def load(path: str | Path) -> Predictor:
     """
     folder = Path(path)
     spec = read_spec(folder)
-    kind = find_method(spec.method)
+    kind = method or find_method(spec.method)
     try:
-        method = kind(**spec.options)
-    except TypeError as error:
+        built = kind(**spec.options).build(spec)
+    except (TypeError, KeyError) as error:
         raise InputError(f"{folder}: {error}", remedy="the model was made by another version of its method") from None
-    return load_weights(method.build(spec), folder)
+    return load_weights(built, folder).to(Runtime.open(device).device)
+
+
+def evaluate_run(
+    path: str | Path, data: str | None = None, *, prior: Prior | None = None, device: str = "cpu"
+) -> dict[str, Any]:
+    """Evaluate a run's model again, on its own test split or on other pictures.
+
+    Args:
+        path: The run directory.
+        data: Other labelled pictures with the same classes: their test part, or all of them where they have none.
+            None is the run's own test split.
+        prior: Class prior to assume; None is the method's own.
+        device: ``auto``, ``cpu`` or ``cuda``.
+
+    Returns:
+        What ``metrics.json`` holds.
+
+    Raises:
+        InputError: If the data has other classes than the model.
+    """
+    run = Run(path)
+    predictor = load(run.path, device=device)
+    recipe = make_recipe(read_recipe(run.path / "recipe.toml"))
+    own = data is None or data == recipe.data.path
+    test = open_data(recipe.data).test if own else open_test(DataSpec(str(data)))
+    if test.classes != predictor.spec.classes:
+        wrong = sorted(set(test.classes) ^ set(predictor.spec.classes))
+        raise InputError(
+            f"{data or recipe.data.path}: its classes are not the model's ({', '.join(wrong[:5]) or 'another order'})",
+            expected=f"the {len(predictor.spec.classes)} classes that the model was trained on",
+        )
+    return evaluate(predictor, test, on="test" if own else str(data), prior=prior, shots=recipe.split.shots)
+
+
+def predict_files(
+    path: str | Path,
+    pictures: Iterable[str | Path],
+    *,
+    prior: Prior | None = None,
+    top: int = 1,
+    device: str = "cpu",
+) -> tuple[list[Prediction], list[str]]:
+    """Classify picture files.
+
+    Args:
+        path: A run directory.
+        pictures: Files, or folders of pictures.
+        prior: Class prior to assume; None is the method's own.
+        top: How many classes to report for each picture.
+        device: ``auto``, ``cpu`` or ``cuda``.
+
+    Returns:
+        One prediction for each picture that can be read, and why the others cannot.
+    """
+    predictor = load(path, device=device)
+    files = find_pictures([Path(picture) for picture in pictures])
+    predictions: list[Prediction] = []
+    problems: list[str] = []
+    for first in range(0, len(files), PREDICT_BATCH):
+        names, opened = [], []
+        for file in files[first : first + PREDICT_BATCH]:
+            try:
+                opened.append(open_loose_picture(file))
+                names.append(str(file))
+            except InputError as error:
+                problems.append(error.found)
+        found = predictor.predict(opened, prior=prior, top=top)
+        predictions += [dataclasses.replace(p, picture=name) for p, name in zip(found, names, strict=True)]
+    return predictions, problems
 
 
 def _environment(runtime: Runtime, data: DataSet) -> dict[str, Any]:
@@ -276,56 +369,3 @@ def _environment(runtime: Runtime, data: DataSet) -> dict[str, Any]:
         "command": sys.argv,
         "data": {"name": data.name, "train": data.train.fingerprint, "images": len(data.train), "notes": data.notes},
     }
-
-
-def evaluate_run(path: str | Path, data: str | None = None, *, prior: Prior | None = None) -> dict[str, Any]:
-    """Evaluate a run's model again, on its own test split or on other data.
-
-    Args:
-        path: The run directory.
-        data: Other data with the same classes, whose test split is used; None is the run's own.
-        prior: Class prior to assume; None is the method's own.
-
-    Returns:
-        What ``metrics.json`` holds.
-
-    Raises:
-        InputError: If the data has other classes than the model.
-    """
-    run = Run(path)
-    predictor = load(run.path)
-    recipe = make_recipe(read_recipe(run.path / "recipe.toml"))
-    spec = recipe.data if data is None else dataclasses.replace(DataSpec(data), unreadable=recipe.data.unreadable)
-    test = open_data(spec).test
-    if test.classes != predictor.spec.classes:
-        wrong = sorted(set(test.classes) ^ set(predictor.spec.classes))
-        raise InputError(
-            f"{spec.path}: its classes are not the model's ({', '.join(wrong[:5]) or 'another order'})",
-            expected=f"the {len(predictor.spec.classes)} classes that the model was trained on",
-        )
-    on = "test" if data is None else f"test of {data}"
-    return evaluate(predictor, test, on=on, prior=prior, shots=recipe.split.shots)
-
-
-def predict_files(
-    path: str | Path, pictures: Iterable[str | Path], *, prior: Prior | None = None, top: int = 1
-) -> list[Prediction]:
-    """Classify picture files.
-
-    Args:
-        path: A run directory.
-        pictures: Files, or folders of pictures.
-        prior: Class prior to assume; None is the method's own.
-        top: How many classes to report for each picture.
-
-    Returns:
-        One prediction per picture.
-    """
-    predictor = load(path)
-    files = find_pictures([Path(picture) for picture in pictures])
-    predictions: list[Prediction] = []
-    for first in range(0, len(files), PREDICT_BATCH):
-        predictions += predictor.predict(
-            open_pictures(files[first : first + PREDICT_BATCH]), prior=prior, top=top, batch_size=PREDICT_BATCH
-        )
-    return predictions

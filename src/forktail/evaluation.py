@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 
 from forktail.data.images import Images
-from forktail.metrics import evaluate_scores
+from forktail.metrics import evaluate_scores, negative_log_likelihood
 from forktail.predictor import Predictor, Prior
 from forktail.training.stream import evaluation_batches
 
@@ -34,9 +34,9 @@ def score_images(predictor: Predictor, images: Images, *, prior: Prior | None = 
     scores: list[Floats] = []
     logits: list[Floats] = []
     for inputs, _, _ in evaluation_batches(images.with_transform(predictor.spec.preprocess)):
-        inputs = inputs.to(offset.device)
-        scores.append((predictor(inputs) + offset).double().cpu().numpy())
-        training = predictor.training_logits(inputs)
+        outputs = predictor.network(inputs.to(offset.device))
+        scores.append((predictor.scores(outputs) + offset).double().cpu().numpy())
+        training = predictor.training_logits(outputs)
         if training is not None:
             logits.append(training.double().cpu().numpy())
     return np.concatenate(scores), np.concatenate(logits) if logits else None
@@ -45,11 +45,14 @@ def score_images(predictor: Predictor, images: Images, *, prior: Prior | None = 
 def evaluate(predictor: Predictor, images: Images, *, on: str, prior: Prior | None = None, shots: str = "A") -> Metrics:
     """Evaluate a model on a set.
 
+    Predictions, and so accuracy and calibration, are the method's own: plain cross-entropy predicts under the training
+    prior. ``nll`` is always that of the scores under a uniform prior, so that it can be compared between methods.
+
     Args:
         predictor: The model.
         images: The set, with the model's classes.
         on: What the set is called in the result.
-        prior: Class prior to assume; None is the method's own.
+        prior: Class prior to assume in all figures; None is as said above.
         shots: Rule of the shot groups.
 
     Returns:
@@ -57,5 +60,9 @@ def evaluate(predictor: Predictor, images: Images, *, on: str, prior: Prior | No
     """
     scores, logits = score_images(predictor, images, prior=prior)
     spec = predictor.spec
-    metrics = evaluate_scores(scores, images.labels, spec.class_counts, spec.split, shots, logits)
-    return {**metrics, "evaluated_on": on}
+    metrics: Metrics = evaluate_scores(scores, images.labels, spec.class_counts, spec.split, shots, logits)
+    if prior is None:
+        uniform = scores - predictor.log_weights(None).double().cpu().numpy()
+        metrics["nll"] = negative_log_likelihood(uniform, images.labels)
+    named = predictor.home if prior is None else prior if isinstance(prior, str) else "given"
+    return {**metrics, "prior": named, "evaluated_on": on}

@@ -29,7 +29,7 @@ def evaluate_scores(
     are left out of every mean.
 
     Args:
-        scores: (N, C) scores under a uniform prior, finite; softmax(scores) are the probabilities.
+        scores: (N, C) finite scores; softmax(scores) are the probabilities, under whatever prior was assumed.
         labels: (N,) class indices.
         counts: Training counts; they define the shot groups and the prior of ``risk``.
         split: The tasks.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, final
@@ -14,12 +14,14 @@ import numpy.typing as npt
 import safetensors
 import torch
 from PIL import Image
-from safetensors.torch import save
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
 from forktail.backbones.open import BackboneSpec
 from forktail.data.augment import Preprocess
+from forktail.data.loose_pictures import open_loose_picture
+from forktail.data.picture_files import as_rgb
 from forktail.errors import InputError
 from forktail.labels import ClassCounts, TaskSplit
 from forktail.run import write_atomically
@@ -30,20 +32,22 @@ Rule = Literal["softmax", "adjusted", "margin", "posterior"]
 Prior = Literal["uniform", "train"] | Sequence[float]
 
 
-def uniform_scores(outputs: Tensor, log_prior: Tensor, rule: Rule) -> Tensor:
+def uniform_scores(outputs: Tensor, log_prior: Tensor, rule: Rule, tau: float = 1.0) -> Tensor:
     r"""Turn a network's outputs into logits under a uniform class prior.
 
     docs/theory, "Prediction". With outputs z and training prior pi:
 
     - ``softmax`` (trained by cross-entropy): $z_c - \log\pi_c$
     - ``adjusted`` (trained by logit-adjusted cross-entropy): $z_c$
-    - ``margin`` (trained by logit-adjusted BCE, the paper's rule): $z_c$
-    - ``posterior`` (the same training, exact): $\log\sigma(z_c + \mathrm{logit}\,\pi_c) - \log\pi_c$
+    - ``margin`` (trained by logit-adjusted BCE, the paper's rule): $z_c$, which only approximates a uniform prior
+    - ``posterior`` (the same training, exact): $\log\sigma(z_c + \tau\,\mathrm{logit}\,\pi_c) - \log\pi_c$
 
     Args:
         outputs: (B, C) outputs of the network.
         log_prior: (C,) logarithms of the training prior.
         rule: How the network was trained and is to be read.
+        tau: Strength of the adjustment in training. ``adjusted`` and ``margin`` read z as it is at any tau, as their
+            authors do; they speak of a uniform prior at tau = 1.
 
     Returns:
         (B, C) scores; ``softmax(scores + log p)`` is the posterior under the class prior p.
@@ -56,7 +60,7 @@ def uniform_scores(outputs: Tensor, log_prior: Tensor, rule: Rule) -> Tensor:
     if rule == "softmax":
         return outputs - log_prior
     if rule == "posterior":
-        return logsigmoid(outputs + prior_logit(log_prior)) - log_prior
+        return logsigmoid(outputs + tau * prior_logit(log_prior)) - log_prior
     return outputs
 
 
@@ -146,35 +150,55 @@ class Predictor(nn.Module):
         spec: The model but its weights.
         rule: How to read the outputs.
         home: The prior that is used where nobody asks for another.
+        tau: Strength of the logit adjustment in training.
     """
 
     log_prior: Tensor
 
-    def __init__(self, network: nn.Module, spec: ModelSpec, *, rule: Rule, home: Literal["uniform", "train"]) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        spec: ModelSpec,
+        *,
+        rule: Rule,
+        home: Literal["uniform", "train"],
+        tau: float = 1.0,
+    ) -> None:
         super().__init__()
         self.network = network
         self.spec = spec
         self.rule: Rule = rule
         self.home: Literal["uniform", "train"] = home
+        self.tau = tau
         prior = torch.from_numpy(np.asarray(spec.class_counts.prior))
         self.register_buffer("log_prior", prior.log().to(torch.float32))
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return (B, C) logits under a uniform class prior."""
-        return uniform_scores(self.network(inputs), self.log_prior, self.rule)
+        return self.scores(self.network(inputs))
 
-    def training_logits(self, inputs: Tensor) -> Tensor | None:
-        """Return the (B, C) Bernoulli logits under the training prior, which the criterion speaks of.
+    def scores(self, outputs: Tensor) -> Tensor:
+        """Read the network's outputs.
 
         Args:
-            inputs: (B, 3, H, W) preprocessed pictures.
+            outputs: (B, C) outputs of the network.
 
         Returns:
-            The logits, or None for a method whose outputs are no Bernoulli logits.
+            (B, C) logits under a uniform class prior.
+        """
+        return uniform_scores(outputs, self.log_prior, self.rule, self.tau)
+
+    def training_logits(self, outputs: Tensor) -> Tensor | None:
+        """Read the outputs as Bernoulli logits under the training prior, which the criterion speaks of.
+
+        Args:
+            outputs: (B, C) outputs of the network.
+
+        Returns:
+            (B, C) logits, or None for a method whose outputs are no Bernoulli logits.
         """
         if self.rule in ("margin", "posterior"):
-            outputs: Tensor = self.network(inputs)
-            return outputs + prior_logit(self.log_prior)
+            return outputs + self.tau * prior_logit(self.log_prior)
         return None
 
     def log_weights(self, prior: Prior | None) -> Tensor:
@@ -205,7 +229,7 @@ class Predictor(nn.Module):
     @torch.no_grad()
     def predict(
         self,
-        images: Sequence[Image.Image | npt.NDArray[np.uint8]] | Mapping[str, Image.Image],
+        images: Sequence[Image.Image | npt.NDArray[np.uint8] | str | Path],
         *,
         prior: Prior | None = None,
         top: int = 1,
@@ -214,7 +238,7 @@ class Predictor(nn.Module):
         """Classify pictures.
 
         Args:
-            images: Pictures in RGB or grey (PIL, or (H, W[, 3]) uint8 arrays), or pictures by name.
+            images: Paths, PIL pictures of any mode, or (H, W[, 3]) uint8 arrays.
             prior: The class prior to assume: ``uniform``, ``train``, one number per class; None is the method's own.
             top: How many classes to report for each picture.
             batch_size: Pictures at a time.
@@ -222,30 +246,44 @@ class Predictor(nn.Module):
         Returns:
             One prediction per picture, in order.
         """
-        named = dict(images) if isinstance(images, Mapping) else {str(i): image for i, image in enumerate(images)}
         offset = self.log_weights(prior)
         was_training = self.training
         self.eval()
         predictions: list[Prediction] = []
-        for names in _chunks(list(named), batch_size):
-            inputs = torch.stack([self.spec.preprocess(_as_picture(named[name])) for name in names])
+        for first in range(0, len(images), batch_size):
+            batch = images[first : first + batch_size]
+            inputs = torch.stack([self.spec.preprocess(as_picture(image)) for image in batch])
             probabilities = torch.softmax(self(inputs.to(offset.device)) + offset, dim=1).cpu()
             best = probabilities.topk(min(top, len(self.spec.classes)), dim=1)
-            for name, values, indices in zip(names, best.values.tolist(), best.indices.tolist(), strict=True):
-                classes = tuple(self.spec.classes[i] for i in indices)
-                predictions.append(Prediction(name, classes, tuple(values)))
+            found = zip(batch, best.values.tolist(), best.indices.tolist(), strict=True)
+            for number, (image, values, indices) in enumerate(found, start=first):
+                name = str(image) if isinstance(image, str | Path) else str(number)
+                predictions.append(Prediction(name, tuple(self.spec.classes[i] for i in indices), tuple(values)))
         self.train(was_training)
         return predictions
 
 
-def _chunks(names: list[str], size: int) -> Iterator[list[str]]:
-    for first in range(0, len(names), size):
-        yield names[first : first + size]
+def as_picture(image: Image.Image | npt.NDArray[np.uint8] | str | Path) -> Image.Image:
+    """Turn whatever stands for a picture into upright 8-bit RGB.
 
+    Args:
+        image: A path, a PIL picture of any mode, or an (H, W[, 3]) uint8 array.
 
-def _as_picture(image: Image.Image | npt.NDArray[np.uint8]) -> Image.Image:
-    picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
-    return picture.convert("RGB")
+    Returns:
+        The picture.
+
+    Raises:
+        InputError: If a file cannot be read, or an array is none of these.
+    """
+    if isinstance(image, str | Path):
+        return open_loose_picture(Path(image))
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.shape[2:] not in ((), (3,)) or image.ndim not in (2, 3):
+            raise InputError(
+                f"an array of {image.dtype} with shape {image.shape}", expected="uint8 with shape (H, W) or (H, W, 3)"
+            )
+        image = Image.fromarray(image)
+    return as_rgb(image)
 
 
 def save_predictor(folder: Path, predictor: Predictor) -> None:
@@ -256,7 +294,7 @@ def save_predictor(folder: Path, predictor: Predictor) -> None:
         predictor: What to save.
     """
     tensors = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in predictor.state_dict().items()}
-    write_atomically(folder / "model.safetensors", save(tensors))
+    write_atomically(folder / "model.safetensors", lambda part: save_file(tensors, part))
     facts = {"format": FORMAT, **dataclasses.asdict(predictor.spec)}
     write_atomically(folder / "model.json", json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
 
@@ -283,7 +321,7 @@ def read_spec(folder: Path) -> ModelSpec:
         facts["tasks"] = tuple(tuple(task) for task in facts["tasks"])
         facts["classes"], facts["counts"] = tuple(facts["classes"]), tuple(facts["counts"])
         return ModelSpec(**facts)
-    except FileNotFoundError:
+    except OSError:
         raise InputError(
             f"{folder}: holds no model",
             expected="a finished run or its model folder",
@@ -329,7 +367,7 @@ def load_weights(predictor: Predictor, folder: Path) -> Predictor:
         with safetensors.safe_open(path, framework="pt") as stream:
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 - not a mapping
         predictor.load_state_dict(tensors)
-    except FileNotFoundError:
+    except OSError:
         raise InputError(f"{path}: no such file", expected="the model's weights", remedy="train it again") from None
     except (safetensors.SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())

@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 import tomli_w
 from pydantic import TypeAdapter, ValidationError
@@ -75,6 +75,11 @@ class Recipe:
     device: str = "auto"
     workers: int = 0
     checkpoint_seconds: float = 20.0
+
+    def __post_init__(self) -> None:
+        for name in ("seed", "workers", "checkpoint_seconds"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise InputError(f"recipe: {name} = {getattr(self, name)}", expected="a number >= 0")
 
     def to_toml(self) -> str:
         """Write the recipe with every value spelled out; a value of None is left out.
@@ -160,34 +165,23 @@ def make_recipe(table: Table) -> Recipe:
     _check_keys(table, Recipe, "")
     if "path" not in table.get("data", {}):
         raise InputError("recipe: no data.path", expected="a folder, a file or the name of a data set")
-    method = _validated(kind, options, "method.")
-    parts = {
-        name: _validated(part, table.pop(name), f"{name}.")
-        for name, part in (("data", DataSpec), ("backbone", BackboneSpec), ("split", SplitSpec), ("plan", Plan))
-        if name in table
-    }
-    table.pop("method", None)
-    facts = {f.name: f.type for f in dataclasses.fields(Recipe)}
-    plain = {
-        name: _checked_value({"int": int, "str": str, "float": float}[str(facts[name])], value, name)
-        for name, value in table.items()
-    }
-    return Recipe(method=method, **parts, **plain)
+    method = _validated(kind, options, "method")
+    types = get_type_hints(Recipe)
+    others = {name: _validated(types[name], value, name) for name, value in table.items() if name != "method"}
+    return Recipe(method=method, **others)
 
 
 def _check_keys(table: Any, kind: type, prefix: str) -> None:
     """Refuse unknown keys, with the nearest known one, before any value is looked at."""
     if not isinstance(table, dict):
         raise InputError(f"recipe: {prefix.rstrip('.')} = {table!r}", expected="a table")
-    known = {f.name: f.type for f in dataclasses.fields(kind)}
+    known = get_type_hints(kind)
+    known = {f.name: known[f.name] for f in dataclasses.fields(kind)}
     for key, value in table.items():
         if key not in known:
             raise InputError(f'recipe: key "{prefix}{key}" is unknown', remedy=nearest(key, known))
-        part = {"DataSpec": DataSpec, "BackboneSpec": BackboneSpec, "SplitSpec": SplitSpec, "Plan": Plan}.get(
-            str(known[key])
-        )
-        if part is not None:
-            _check_keys(value, part, f"{prefix}{key}.")
+        if dataclasses.is_dataclass(known[key]) and known[key] is not Method:
+            _check_keys(value, known[key], f"{prefix}{key}.")
 
 
 @functools.cache
@@ -195,24 +189,15 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
-def _validated(kind: Any, table: Table, prefix: str) -> Any:
-    try:
-        return _adapter(kind).validate_python(table)
-    except ValidationError as error:
-        raise _first_problem(error, prefix) from None
-
-
-def _checked_value(kind: Any, value: Any, name: str) -> Any:
+def _validated(kind: Any, value: Any, name: str) -> Any:
     try:
         return _adapter(kind).validate_python(value)
     except ValidationError as error:
-        raise _first_problem(error, name) from None
-
-
-def _first_problem(error: ValidationError, prefix: str) -> InputError:
-    problem = error.errors()[0]
-    key = prefix + ".".join(str(part) for part in problem["loc"] if part not in ("float", "int", "str"))
-    return InputError(f"recipe: {key.rstrip('.')} = {problem['input']!r}", expected=problem["msg"].lower())
+        problems = error.errors()
+    first = problems[0]
+    key = ".".join([name, *(str(part) for part in first["loc"][:1])])
+    expected = " or ".join(problem["msg"].lower() for problem in problems if problem["loc"][:1] == first["loc"][:1])
+    raise InputError(f"recipe: {key} = {first['input']!r}", expected=expected)
 
 
 def _toml_value(text: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,39 +14,55 @@ from filelock import FileLock, Timeout
 from forktail.errors import InputError
 
 
-def write_atomically(path: Path, content: bytes | str) -> None:
+def write_atomically(path: Path, content: str | Callable[[Path], None]) -> None:
     """Replace a file in one step, so that a kill leaves either the old or the new content.
 
     Args:
-        path: The file.
-        content: Its new content; text is written as UTF-8.
+        path: The file; one process at a time writes it.
+        content: Its new content as text, or what writes it to a path.
+
+    Raises:
+        InputError: If the folder cannot be written, or the disk is full.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with part.open("wb") as stream:
-        stream.write(content.encode() if isinstance(content, str) else content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(path)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if callable(content):
+            content(part)
+        else:
+            part.write_text(content, encoding="utf-8")
+        with part.open("rb") as written:
+            os.fsync(written.fileno())
+        part.replace(path)
+    except OSError as error:
+        raise InputError(f"{path}: {_reason(error)}", remedy="choose another --out, or make room") from None
+
+
+def _reason(error: OSError) -> str:
+    return f"cannot be written ({error.strerror or error})"
 
 
 @contextmanager
-def only_writer(folder: Path) -> Iterator[None]:
+def only_writer(folder: Path, *, wait: bool = False) -> Iterator[None]:
     """Hold a folder's lock; the operating system frees it when the process ends, however it ends.
 
     Args:
         folder: The folder to lock; it is made where it is missing.
+        wait: Wait for another process, whose result may then be there, in place of giving up.
 
     Yields:
         Nothing.
 
     Raises:
-        InputError: If another process is writing there.
+        InputError: If another process is writing there, or the folder cannot be made.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: {_reason(error)}", remedy="choose another --out") from None
     lock = FileLock(folder / ".lock")
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=-1 if wait else 0)
     except Timeout:
         raise InputError(
             f"{folder}: another process is writing there",
@@ -63,10 +79,10 @@ class Run:
     """One run directory: what was asked, what happened, what came out.
 
     ```
-    recipe.toml env.json      what was asked, resolved, and the machine it ran on
+    recipe.toml env.json      what was asked, and the machine it ran on
     log.jsonl timing.jsonl    learning curves (bit-equal on a rerun) and seconds (never equal)
     stages.json stages/       which stages made the result, by fingerprint
-    criterion.csv selection.json   the (s, w) table and the choice, where the method makes one
+    criterion.* selection.json     the (s, w) table, what it rests on, and the choice, where a method makes them
     metrics.json model/       how good it is, and what `predict` loads
     ```
 
@@ -117,9 +133,11 @@ class Run:
         path = self.path / name
         try:
             return json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        except OSError as error:
             raise InputError(
-                f"{path}: no such file", expected="a finished run", remedy="give the folder that `forktail fit` wrote"
+                f"{path}: {error.strerror}",
+                expected="a finished run",
+                remedy="give the folder that `forktail fit` wrote",
             ) from None
         except ValueError as error:
             raise InputError(f"{path}: not valid JSON ({error})", remedy="the run is damaged; train it again") from None

@@ -43,7 +43,7 @@ def draw(counts):
     return Images.ordered(ArrayPictures(pixels.astype(np.uint8)), labels, tuple("abcdef"))
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="module")
 def _small_backbone():
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(forked, "CLASSIFIER_STD", 1.0)  # scores that say something from the start
@@ -57,7 +57,7 @@ def _small_backbone():
 
 
 @pytest.fixture(scope="module")
-def problem():
+def problem(_small_backbone):
     """32 training images of six classes, in two tasks of three; the head is 1, 3, 5."""
     counts = ClassCounts(np.array(COUNTS))
     return Problem(

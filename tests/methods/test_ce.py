@@ -22,7 +22,7 @@ def reference(logits, labels):
 
 @pytest.fixture
 def plain(problem):
-    return dataclasses.replace(problem, train=problem.plain_train)
+    return dataclasses.replace(problem, train=problem.train.with_transform(problem.preprocess))
 
 
 def test_it_minimises_the_cross_entropy_of_all_images(plain, make_engine):

@@ -15,7 +15,7 @@ PLAN = Plan(epochs=2, batch_size=32, lr=1e-2)
 
 def test_the_prior_enters_the_loss(problem, make_engine):
     """The first step's loss, recomputed in float64 with log pi added to the logits of the untrained network."""
-    plain = dataclasses.replace(problem, train=problem.plain_train)
+    plain = dataclasses.replace(problem, train=problem.train.with_transform(problem.preprocess))
     inputs = torch.stack([plain.train[i] for i in range(len(plain.train))])
     prior = np.asarray(plain.counts.per_class) / sum(plain.counts.per_class)
     method = LogitAdjustment(tau=0.7)

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import signal
@@ -17,6 +18,8 @@ from forktail.run import Run, only_writer
 from forktail.training.engine import Engine
 from forktail.training.objective import Batch, Objective, freeze
 from forktail.training.plan import Plan
+from forktail.training.progress import Silent
+from forktail.training.stage import state_digest
 
 PREPROCESS = Preprocess(8, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 PLAN = Plan(epochs=3, batch_size=8, lr=1e-2)  # 2 steps an epoch, 6 in all
@@ -52,8 +55,8 @@ def images():
     )
 
 
-def make_engine(path, **changes):
-    return Engine(Run(path), PLAN, **changes)
+def make_engine(path, plan=PLAN, **changes):
+    return Engine(Run(path), plan, **changes)
 
 
 def state_of(module):
@@ -135,7 +138,7 @@ KILLED = textwrap.dedent(
     spec.loader.exec_module(toys)
     import torch
     torch.set_num_threads(1)
-    kill_at, path = int(sys.argv[1]), sys.argv[2]
+    kill_at, path, optimizer = int(sys.argv[1]), sys.argv[2], sys.argv[3]
     steps = 0
     follow = toys.Toy.after_step
     def after_step(self):
@@ -146,23 +149,32 @@ KILLED = textwrap.dedent(
             os.kill(os.getpid(), signal.SIGKILL)
     toys.Toy.after_step = after_step
     images = toys.images.__wrapped__() if hasattr(toys.images, "__wrapped__") else toys.images._get_wrapped_function()()
-    toys.make_engine(path, checkpoint_seconds=0.0).train("toy", toys.Toy(), images)
+    plan = toys.dataclasses.replace(toys.PLAN, optimizer=optimizer)
+    cache = toys.Path(sys.argv[4]) if len(sys.argv) > 4 else None
+    toys.make_engine(path, plan, checkpoint_seconds=0.0, cache=cache).train("toy", toys.Toy(), images)
     """
 )
 
 
-@pytest.mark.parametrize("kill_at", [1, 2, 3, 6])
-def test_a_killed_stage_goes_on_bit_for_bit(tmp_path, images, kill_at):
-    whole = make_engine(tmp_path / "whole").train("toy", Toy(), images)
+@pytest.mark.parametrize(("kill_at", "optimizer"), [(1, "adamw"), (2, "lamb"), (3, "sgd"), (4, "adamw"), (6, "adamw")])
+def test_a_killed_stage_goes_on_bit_for_bit(tmp_path, images, kill_at, optimizer):
+    plan = dataclasses.replace(PLAN, optimizer=optimizer)
+    whole = make_engine(tmp_path / "whole", plan).train("toy", Toy(), images)
     script = KILLED.format(file=__file__, name=__name__)
-    command = [sys.executable, "-c", script, str(kill_at), str(tmp_path / "killed")]
+    command = [sys.executable, "-c", script, str(kill_at), str(tmp_path / "killed"), optimizer]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
     assert not list((tmp_path / "killed/stages").glob("*/result.safetensors"))
-    resumed = make_engine(tmp_path / "killed").train("toy", Toy(), images)
+    began = None
+
+    class Watcher(Silent):
+        def begin(self, stage, done, total):
+            nonlocal began
+            began = done
+
+    resumed = make_engine(tmp_path / "killed", plan, progress=Watcher()).train("toy", Toy(), images)
     assert_same_state(resumed.state_dict(), whole.state_dict())
     for name in ("log.jsonl", "stages.json"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-    began = json.loads((tmp_path / "killed/timing.jsonl").read_text())["began_at_step"]
     assert began == kill_at - 1
 
 
@@ -194,6 +206,32 @@ def test_divergence_names_stage_and_step_and_keeps_the_last_good_checkpoint(tmp_
 
     with pytest.raises(InputError, match=r"stage toy diverged at step 3: .*network\.1\.weight"):
         make_engine(tmp_path).train("toy", Exploding(), images)
+
+
+def test_the_digest_knows_settings_that_no_tensor_shows():
+    torch.manual_seed(0)
+    four = nn.MultiheadAttention(8, 4)
+    torch.manual_seed(0)
+    two = nn.MultiheadAttention(8, 2)
+    assert state_digest(four) != state_digest(two)
+    evaluated, tracked = nn.BatchNorm1d(3), nn.BatchNorm1d(3)
+    freeze(evaluated)
+    freeze(tracked, norm="track")
+    assert state_digest(evaluated) != state_digest(tracked)
+    module = nn.Linear(2, 2)
+    assert state_digest(module.eval()) == state_digest(module.train())
+
+
+def test_a_second_process_waits_for_a_stage_and_then_loads_it(tmp_path):
+    """Two runs with one cache at the same time: one trains, the other waits and finds the result."""
+    script = KILLED.format(file=__file__, name=__name__)
+    shared = ["adamw", str(tmp_path / "cache")]
+    commands = [[sys.executable, "-c", script, "-1", str(tmp_path / name), *shared] for name in "ab"]
+    processes = [subprocess.Popen(command) for command in commands]
+    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    found = [json.loads((tmp_path / name / "timing.jsonl").read_text())["found"] for name in "ab"]
+    assert sorted(found) == [False, True]
+    assert (tmp_path / "a/log.jsonl").read_bytes() == (tmp_path / "b/log.jsonl").read_bytes()
 
 
 def test_frozen_parts_do_not_move_and_keep_their_statistics(tmp_path, images):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
+import io
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
 import forktail
 from forktail.cli.evaluate import evaluate
@@ -17,24 +16,7 @@ from forktail.cli.predict import predict
 from forktail.cli.pretrain import pretrain
 from forktail.errors import InputError
 
-
-class Stopped(Exception):
-    """Ctrl-C; typer would end a KeyboardInterrupt in words of its own, or without any."""
-
-
-class Verbs(TyperGroup):
-    """The verbs, which hand Ctrl-C on to `main`."""
-
-    def invoke(self, ctx: typer.Context) -> Any:
-        """Run the verb that the command line names."""
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            raise Stopped from None
-
-
 app = typer.Typer(
-    cls=Verbs,
     help="Long-tailed recognition: classifiers that are good on every class, with the reasons.",
     no_args_is_help=True,
     add_completion=False,
@@ -60,18 +42,14 @@ def _options(
 
 
 def main() -> None:
-    """Run the command; bad input is one line and exit code 2, Ctrl-C one line and 130."""
+    """Run the command; bad input is one line and exit code 2."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file need not be Unicode
     try:
         app()
     except InputError as error:
         print(f"error: {one_line(str(error))}", file=sys.stderr)  # noqa: T201
         sys.exit(2)
-    except (Stopped, KeyboardInterrupt):
-        print("stopped; the same command goes on from here", file=sys.stderr)  # noqa: T201
-        sys.exit(130)
-    except BrokenPipeError:  # the reader, such as `head`, has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
 
 
 def one_line(text: str) -> str:

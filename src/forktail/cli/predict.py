@@ -23,9 +23,14 @@ def predict(
     top: Annotated[int, typer.Option(min=1, help="How many classes to print for each picture.")] = 3,
     prior: Annotated[str | None, typer.Option(help="Class prior to assume: uniform, train, or a JSON file.")] = None,
     form: Annotated[Form, typer.Option("--format", help="How to print.")] = Form.table,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Classify pictures."""
     from forktail import api
     from forktail.cli.tables import print_predictions, read_prior
+    from forktail.errors import InputError
 
-    print_predictions(api.predict_files(run, pictures, prior=read_prior(prior), top=top), form)
+    found, problems = api.predict_files(run, pictures, prior=read_prior(prior), top=top, device=device)
+    print_predictions(found, form)
+    if problems:
+        raise InputError(f"{len(problems)} of {len(found) + len(problems)} were left out: {'; '.join(problems[:5])}")

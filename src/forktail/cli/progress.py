@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -28,10 +28,10 @@ class Bar:
         """Start the stage's bar where the stage stands."""
         self.task = self.bars.add_task(stage, total=total, completed=done, note="")
 
-    def advance(self, step: int, loss: float) -> None:
+    def advance(self, step: int, loss: float | None = None) -> None:
         """Move the bar."""
         if self.task is not None:
-            self.bars.update(self.task, completed=step, note=f"loss {loss:.3f}")
+            self.bars.update(self.task, completed=step, note=_loss(loss))
 
     def end(self, note: str) -> None:
         """Fill the bar and leave it standing."""
@@ -51,11 +51,11 @@ class Lines:
         self.stage, self.total, self.said = stage, total, time.monotonic()
         self._say(f"{stage}: from step {done} to {total}" if done else f"{stage}: {total} steps")
 
-    def advance(self, step: int, loss: float) -> None:
+    def advance(self, step: int, loss: float | None = None) -> None:
         """Say how far it is, now and then."""
         if time.monotonic() - self.said >= 10:
             self.said = time.monotonic()
-            self._say(f"{self.stage}: step {step} of {self.total}, loss {loss:.3f}")
+            self._say(f"{self.stage}: step {step} of {self.total} {_loss(loss)}")
 
     def end(self, note: str) -> None:
         """Say that it is over."""
@@ -65,17 +65,31 @@ class Lines:
         print(text, file=sys.stderr, flush=True)  # noqa: T201
 
 
+def _loss(loss: float | None) -> str:
+    return "" if loss is None else f"loss {loss:.3f}"
+
+
 @contextmanager
 def watcher() -> Iterator[Watcher]:
-    """Choose a bar on a terminal and plain lines elsewhere.
+    """Choose a bar on a terminal and plain lines elsewhere; say after Ctrl-C that nothing is lost.
 
     Yields:
         Who is told how far it is.
+
+    Raises:
+        KeyboardInterrupt: As it came.
     """
     console = Console(stderr=True)
-    if not console.is_terminal:
-        yield Lines()
-        return
+    try:
+        with _bars(console) if console.is_terminal else nullcontext(Lines()) as found:
+            yield found
+    except KeyboardInterrupt:
+        console.print("stopped; the same command goes on from here", highlight=False)
+        raise
+
+
+@contextmanager
+def _bars(console: Console) -> Iterator[Watcher]:
     columns = (
         TextColumn("{task.description:14}"),
         BarColumn(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from PIL import Image
@@ -38,22 +38,19 @@ def find_pictures(paths: Iterable[Path]) -> list[Path]:
     return found
 
 
-def open_pictures(files: Sequence[Path]) -> dict[str, Image.Image]:
-    """Decode picture files.
+def open_loose_picture(file: Path) -> Image.Image:
+    """Decode a picture file that a user named.
 
     Args:
-        files: The files.
+        file: The file.
 
     Returns:
-        Picture by path, in order.
+        The picture in mode RGB.
 
     Raises:
-        InputError: If one cannot be read.
+        InputError: If it cannot be read.
     """
-    pictures: dict[str, Image.Image] = {}
-    for file in files:
-        try:
-            pictures[str(file)] = open_picture(file)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise InputError(f"{file}: cannot be read as a picture ({error})", remedy="leave it out") from None
-    return pictures
+    try:
+        return open_picture(file)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputError(f"{file}: cannot be read as a picture ({error})", remedy="leave it out") from None

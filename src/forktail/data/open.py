@@ -111,6 +111,22 @@ def open_data(spec: DataSpec, *, workers: int | None = None) -> DataSet:
     return DataSet(splits.name, train, test, val, augment, notes)
 
 
+def open_test(spec: DataSpec) -> Images:
+    """Open labelled pictures to measure on: the test part of a set, or all of it where it has none.
+
+    Args:
+        spec: Which data; nothing is carved or held out.
+
+    Returns:
+        The images.
+
+    Raises:
+        InputError: If there is no such set, or pictures cannot be read.
+    """
+    splits = _readable(_source(spec), spec, os.cpu_count() or 1)
+    return splits.train if splits.test is None else splits.test
+
+
 def _source(spec: DataSpec) -> Splits:
     """Read the set that the path names."""
     path = Path(spec.path)

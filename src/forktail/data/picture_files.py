@@ -72,10 +72,22 @@ def open_picture(path: str | os.PathLike[str]) -> Image.Image:
     """
     with Image.open(path) as file:
         file.load()
-        return _rgb(ImageOps.exif_transpose(file))
+        return as_rgb(file)
 
 
-def _rgb(picture: Image.Image) -> Image.Image:
+def as_rgb(picture: Image.Image) -> Image.Image:
+    """Convert a decoded picture of any mode to upright 8-bit RGB, as `open_picture` says.
+
+    Args:
+        picture: The picture.
+
+    Returns:
+        The picture in mode RGB.
+
+    Raises:
+        OSError: If its levels have no stated range (32-bit).
+    """
+    picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith("I;16"):
         levels = np.asarray(picture).astype(np.uint32)
         return Image.fromarray(((levels + 128) // 257).astype(np.uint8)).convert("RGB")

@@ -1,17 +1,14 @@
-"""Moments as named arrays, as they are kept on disk, and tasks that were measured apart put side by side."""
+"""Moments as named arrays, as they are kept on disk."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-import numpy as np
-import numpy.typing as npt
-
-from forktail.fisher.moments import Moments
+from forktail.fisher.moments import FloatArray, Moments
 from forktail.theory.moments import UnitMoments
 
-Arrays = dict[str, npt.NDArray[np.float64]]
+Arrays = dict[str, FloatArray]
 FIELDS = tuple(field.name for field in dataclasses.fields(UnitMoments))
 
 
@@ -32,7 +29,7 @@ def packed(found: Moments) -> Arrays:
     return arrays
 
 
-def unpacked(arrays: Mapping[str, npt.NDArray[np.float64]]) -> Moments:
+def unpacked(arrays: Mapping[str, FloatArray]) -> Moments:
     """Undo `packed`.
 
     Args:
@@ -50,26 +47,3 @@ def unpacked(arrays: Mapping[str, npt.NDArray[np.float64]]) -> Moments:
         return found
 
     return Moments(parts("unit"), parts("decoder"), arrays["gradient_norms"])
-
-
-def side_by_side(tasks: Sequence[Moments]) -> Moments:
-    """Join tasks that were measured one by one, each on images of its own: no image has scores of two tasks.
-
-    Args:
-        tasks: K moments of one task each, of networks with the same backbone.
-
-    Returns:
-        Moments of K tasks without cross terms.
-    """
-    units = [
-        UnitMoments(
-            **{
-                field: np.concatenate([getattr(task.units[number], field) for task in tasks])
-                for field in FIELDS
-                if field != "cross"
-            }
-        )
-        for number in range(len(tasks[0].units))
-    ]
-    decoders = [decoder for task in tasks for decoder in task.decoders]
-    return Moments(units, decoders, np.concatenate([task.gradient_norms for task in tasks]))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, final
 
 import numpy as np
+from torch import nn
 
 from forktail.backbones.forked import Forked
 from forktail.backbones.layered import Layered
@@ -59,11 +60,6 @@ class Problem:
         backbone = self.backbone()
         return Forked(backbone, split, backbone.depth if depth is None else depth, seed_of(self.seed, "classifier"))
 
-    @property
-    def plain_train(self) -> Images:
-        """The training images without augmentation."""
-        return self.train.with_transform(self.preprocess)
-
     def spec(self, method: Method, **structure: Any) -> ModelSpec:
         """Say what a model of this problem is but for its weights.
 
@@ -110,9 +106,18 @@ class Method(ABC):
         """The name in recipes and on the command line: that of the file."""
         return type(self).__module__.rpartition(".")[2]
 
-    @abstractmethod
+    @final
     def build(self, spec: ModelSpec) -> Predictor:
         """Return an untrained model of the right structure, ready for a strict load."""
+        return self.reads(self.network(spec), spec)
+
+    @abstractmethod
+    def network(self, spec: ModelSpec) -> nn.Module:
+        """Return an untrained network of the structure that the spec describes."""
+
+    @abstractmethod
+    def reads(self, network: nn.Module, spec: ModelSpec) -> Predictor:
+        """Say how a network's outputs become scores."""
 
     @abstractmethod
     def fit(self, problem: Problem, engine: Engine) -> Predictor:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
+from torch import nn
+
 from forktail.backbones.forked import Forked
 from forktail.backbones.open import open_backbone
 from forktail.losses.cross_entropy import CrossEntropy
@@ -22,13 +24,16 @@ class CE(Method):
     summary = "plain cross-entropy, the baseline that ignores the tail"
     source = "docs/theory; the field's common baseline"
 
-    def build(self, spec: ModelSpec) -> Predictor:
-        """Return an untrained model."""
-        network = Forked.single(open_backbone(spec.backbone), len(spec.classes))
+    def network(self, spec: ModelSpec) -> Forked:
+        """Return an untrained network of one task."""
+        return Forked.single(open_backbone(spec.backbone), len(spec.classes))
+
+    def reads(self, network: nn.Module, spec: ModelSpec) -> Predictor:
+        """Read outputs that carry the training prior, and predict under it."""
         return Predictor(network, spec, rule="softmax", home="train")
 
     def fit(self, problem: Problem, engine: Engine) -> Predictor:
         """Train one network on all images."""
         network = problem.network(one_task(problem.counts.num_classes))
         trained = engine.train("training", Supervised(network, CrossEntropy()), problem.train).network
-        return Predictor(trained, problem.spec(self), rule="softmax", home="train")
+        return self.reads(trained, problem.spec(self))

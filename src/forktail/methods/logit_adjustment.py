@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
+from torch import nn
+
 from forktail.backbones.forked import Forked
 from forktail.backbones.open import open_backbone
 from forktail.losses.logit_adjusted import LogitAdjusted
@@ -28,9 +30,12 @@ class LogitAdjustment(Method):
 
     tau: float = 1.0
 
-    def build(self, spec: ModelSpec) -> Predictor:
-        """Return an untrained model."""
-        network = Forked.single(open_backbone(spec.backbone), len(spec.classes))
+    def network(self, spec: ModelSpec) -> Forked:
+        """Return an untrained network of one task."""
+        return Forked.single(open_backbone(spec.backbone), len(spec.classes))
+
+    def reads(self, network: nn.Module, spec: ModelSpec) -> Predictor:
+        """Read outputs that are free of the training prior."""
         return Predictor(network, spec, rule="adjusted", home="uniform")
 
     def fit(self, problem: Problem, engine: Engine) -> Predictor:
@@ -38,4 +43,4 @@ class LogitAdjustment(Method):
         network = problem.network(one_task(problem.counts.num_classes))
         loss = LogitAdjusted(problem.counts, tau=self.tau)
         trained = engine.train("training", Supervised(network, loss), problem.train).network
-        return Predictor(trained, problem.spec(self), rule="adjusted", home="uniform")
+        return self.reads(trained, problem.spec(self))

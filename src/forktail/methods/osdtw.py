@@ -18,12 +18,12 @@ from forktail.backbones.forked import Forked, fork
 from forktail.backbones.open import open_backbone
 from forktail.data.images import Images
 from forktail.errors import InputError
-from forktail.fisher.moments import moments
-from forktail.fisher.store import packed, side_by_side, unpacked
+from forktail.fisher.moments import Moments, moments
+from forktail.fisher.store import packed, unpacked
 from forktail.losses.balanced_bce import BalancedBCE
 from forktail.methods._method import Method, Problem, one_task
 from forktail.predictor import ModelSpec, Predictor
-from forktail.theory import CriterionTable, Selection, UnitMoments, criterion_table, movement_damping, select
+from forktail.theory import CriterionTable, Selection, criterion_table, movement_damping, select
 from forktail.training.cost import training_flops
 from forktail.training.engine import Arrays, Engine
 from forktail.training.objective import Batch, Objective, freeze
@@ -44,7 +44,8 @@ class OSDTW(Method):
     Args:
         reading: Which form of the criterion selects (docs/theory).
         debiased: Subtract the sampling variance from the squared distance between the two solutions.
-        damping: Precision of the prior round the initial weights: a number, or ``movement`` to estimate it.
+        damping: Precision of the prior round the initial weights: a number, or ``movement`` to estimate it from how
+            far Stage 1 moved.
         evaluation_prior: Class prior under which the criterion measures risk: ``train`` or ``uniform``.
         depth: Pin the shared depth.
         weight: Pin the head's weight.
@@ -94,17 +95,19 @@ class OSDTW(Method):
                 f'method.damping = {self.damping} with reading "naive", which has no damped form',
                 remedy="set method.damping = 0",
             )
-        if self.stage1_images == "own" and self.reading not in {"unequal", "general"}:
+        if self.evaluation_prior == "uniform" and self.reading != "general":
             raise InputError(
-                f'method.stage1_images = "own" with reading "{self.reading}"',
-                expected='"all", because this reading supposes the same images for both tasks',
-                remedy='use reading "unequal" or "general"',
+                f'method.evaluation_prior = "uniform" with reading "{self.reading}", which measures the training risk',
+                remedy='use reading "general"',
             )
 
-    def build(self, spec: ModelSpec) -> Predictor:
-        """Return an untrained model that is forked where the spec says."""
-        network = Forked(open_backbone(spec.backbone, seed=0), spec.split, spec.structure["depth"])
-        return Predictor(network, spec, rule=self.rule, home="uniform")
+    def network(self, spec: ModelSpec) -> Forked:
+        """Return an untrained network that is forked where the spec says."""
+        return Forked(open_backbone(spec.backbone), spec.split, spec.structure["depth"])
+
+    def reads(self, network: nn.Module, spec: ModelSpec) -> Predictor:
+        """Read Bernoulli logits by the rule, under a uniform prior."""
+        return Predictor(network, spec, rule=self.rule, home="uniform", tau=self.tau)
 
     def fit(self, problem: Problem, engine: Engine) -> Predictor:
         """Run Stage 1, the selection, Stage 2, the fork and the refinement."""
@@ -114,7 +117,7 @@ class OSDTW(Method):
         choice = self._choose(table, engine)
         forked = self._assemble(problem, engine, specialists, choice)
         refined = self._refine(problem, engine, forked)
-        return Predictor(refined, problem.spec(self, depth=choice.depth), rule=self.rule, home="uniform")
+        return self.reads(refined, problem.spec(self, depth=choice.depth))
 
     def _check(self, problem: Problem, engine: Engine) -> None:
         if problem.split.num_tasks != len(TASKS):
@@ -147,8 +150,8 @@ class OSDTW(Method):
 
     def _criterion(self, problem: Problem, engine: Engine, specialists: Sequence[Forked]) -> CriterionTable:
         """Predict the risk of every depth and weight (eqs. 16 to 18) and write it down."""
-        units, decoders = self._moments(problem, engine, specialists)
-        n = [len(self._stage1_images(problem, task)) for task in range(len(TASKS))]
+        units, decoders, gradient_norms = self._moments(problem, engine, specialists)
+        n = [problem.counts.total] * len(TASKS)
         damping = movement_damping(units, decoders, n) if self.damping == "movement" else float(self.damping)
         own = [int(problem.counts.per_class[task].sum()) for task in problem.split.tasks]
         table = criterion_table(
@@ -167,59 +170,60 @@ class OSDTW(Method):
         writer.writeheader()
         writer.writerows(rows)
         engine.run.write_text("criterion.csv", text.getvalue())
+        facts = {
+            "reading": self.reading,
+            "debiased": self.debiased,
+            "damping": damping,
+            "evaluation_prior": self.evaluation_prior,
+            "images": problem.counts.total,
+            "mean_gradient_norms": gradient_norms.tolist(),  # 0 at the optimum that the theory supposes
+            "flat_coordinates": table.flat,
+        }
+        engine.run.write_json("criterion.json", facts)
         return table
 
     def _weight_grid(self) -> npt.NDArray[np.float64]:
         grid = np.arange(1, self.weights + 1) / (self.weights + 1)
         return grid if self.weight is None else np.union1d(grid, [self.weight])
 
-    def _moments(
-        self, problem: Problem, engine: Engine, specialists: Sequence[Forked]
-    ) -> tuple[list[UnitMoments], list[UnitMoments]]:
-        """Measure curvature, score covariance and distance at the Stage-1 solutions, once (docs/theory, section 2)."""
-        images = [self._stage1_images(problem, task).with_transform(problem.preprocess) for task in range(len(TASKS))]
+    def _moments(self, problem: Problem, engine: Engine, specialists: Sequence[Forked]) -> Moments:
+        """Measure curvature, score covariance and distance at the Stage-1 solutions, once (docs/theory, section 2).
+
+        All images count, whatever Stage 1 saw: these are the moments of the losses that Stage 2 weighs.
+        """
         starts = [problem.network(one_task(len(classes))) for classes in problem.split.tasks]
         losses = self._losses(problem)
-        cost = 0
-        for network, loss, classes, part in zip(specialists, losses, problem.split.tasks, images, strict=True):
-            objective = WeightedTasks(network, [loss], [classes], [1.0])
-            cost += len(part) * training_flops(objective, tuple(part[0].shape), problem.counts.num_classes)
+        images = problem.train.with_transform(problem.preprocess)
+        shape, num_classes = tuple(images[0].shape), problem.counts.num_classes
+        objectives = [
+            WeightedTasks(network, [loss], [classes], [1.0])
+            for network, loss, classes in zip(specialists, losses, problem.split.tasks, strict=True)
+        ]
+        cost = len(images) * sum(training_flops(objective, shape, num_classes) for objective in objectives)
 
         def measure() -> Arrays:
-            if self.stage1_images == "all":
-                found = moments(specialists, losses, problem.split, starts, self._fisher_batches(problem, images[0]))
-            else:
-                found = side_by_side(
-                    [
-                        moments(
-                            [network],
-                            [loss],
-                            one_task(len(classes)),
-                            [start],
-                            self._fisher_batches(problem, part, classes),
-                        )
-                        for network, loss, classes, start, part in zip(
-                            specialists, losses, problem.split.tasks, starts, images, strict=True
-                        )
-                    ]
-                )
-            return packed(found)
+            device = engine.runtime.device
+            batches = self._fisher_batches(problem, images, engine)
+            here = [start.to(device) for start in starts]
+            return packed(moments(specialists, [loss.to(device) for loss in losses], problem.split, here, batches))
 
         digests = [state_digest(module) for module in [*specialists, *starts, *losses]]
-        inputs = [self.evaluation_prior, *digests, *(part.fingerprint for part in images)]
-        found = unpacked(engine.keep("moments", inputs, measure, flops=cost))
-        return found.units, found.decoders
+        return unpacked(
+            engine.keep("moments", [self.evaluation_prior, *digests, images.fingerprint], measure, flops=cost)
+        )
 
     def _fisher_batches(
-        self, problem: Problem, images: Images, classes: npt.NDArray[np.int64] | None = None
+        self, problem: Problem, images: Images, engine: Engine
     ) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
-        """Go through images once: inputs, one-hot targets (of some classes), weight of each in the evaluated risk."""
-        num_classes = problem.counts.num_classes
+        """Go through all images once: inputs, one-hot targets, weight of each in the evaluated risk."""
+        num_classes, device = problem.counts.num_classes, engine.runtime.device
         ratio = torch.from_numpy(1 / (num_classes * problem.counts.prior))  # uniform prior over training prior
-        columns = torch.arange(num_classes) if classes is None else torch.tensor(classes.tolist())
-        for inputs, labels, _ in evaluation_batches(images, FISHER_BATCH):
-            weights = ratio[labels] if self.evaluation_prior == "uniform" else None
-            yield inputs, one_hot(labels, num_classes)[:, columns].to(inputs.dtype), weights
+        engine.progress.begin("moments", 0, len(images))
+        for inputs, labels, index in evaluation_batches(images, FISHER_BATCH):
+            weights = ratio[labels].to(device) if self.evaluation_prior == "uniform" else None
+            yield inputs.to(device), one_hot(labels, num_classes).to(device, inputs.dtype), weights
+            engine.progress.advance(int(index[-1]) + 1)
+        engine.progress.end(f"{len(images)} images")
 
     def _choose(self, table: CriterionTable, engine: Engine) -> Selection:
         choice = select(
@@ -241,7 +245,7 @@ class OSDTW(Method):
         return fork(shared, specialists if self.decoders == "stage1" else None, choice.depth)
 
     def _refine(self, problem: Problem, engine: Engine, forked: Forked) -> Forked:
-        """Fine-tune the decoders under the frozen encoder; their losses do not meet, so each weighs one."""
+        """Fine-tune the decoders under the frozen encoder; their losses share no parameter, so each weighs one."""
         freeze(forked.shared)
         objective = WeightedTasks(forked, self._losses(problem), problem.split.tasks, [1.0] * len(TASKS))
         plan = engine.plan.for_epochs(_either(self.refinement_epochs, round(0.3 * engine.plan.epochs)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import threading
 import time
@@ -13,8 +14,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import timm
 import torch
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load_file, save_file
 from torch import Tensor, nn
 
 from forktail.data.images import Images
@@ -28,6 +30,9 @@ from forktail.training.progress import Progress, Silent
 from forktail.training.randomness import restored_generators, seed_of
 from forktail.training.stage import Cursor, Record, Stage, fingerprint, state_digest
 from forktail.training.stream import Loaded, training_stream
+
+# Raise it when the same objective, images and plan come to give other numbers: stored stages are then made again.
+REVISION = 1
 
 O = TypeVar("O", bound=Objective)  # noqa: E741 - the objective that goes in comes out
 Arrays = dict[str, npt.NDArray[Any]]
@@ -69,6 +74,7 @@ class Engine:
         self.checkpoint_seconds = checkpoint_seconds
         self.manifest: list[Record] = []
         self._log: list[Record] = []
+        self._timing: list[Record] = []
 
     @property
     def flops(self) -> float:
@@ -78,8 +84,9 @@ class Engine:
     def train(self, stage: str, objective: O, images: Images, plan: Plan | None = None) -> O:
         """Train an objective, or load it if the very same stage was trained before.
 
-        A stage is named by its fingerprint: the objective's class, revision, structure and state at entry, the images
-        and their transform, the plan, the seed and the stage's name.
+        A stage is named by its fingerprint: the objective's class, revision, structure, settings and state at entry,
+        the images and their transform, the plan, the seed, the stage's name, the kind of device and the versions of
+        torch and timm.
 
         Args:
             stage: Name of the stage, unique in its method.
@@ -91,19 +98,21 @@ class Engine:
             The same objective, trained.
 
         Raises:
-            InputError: If the training diverges.
+            KeyboardInterrupt: If Ctrl-C was pressed; all steps that are done are saved.
         """
         plan = plan or self.plan
         objective.to(self.runtime.device)
         facts = self._facts(stage, objective, images, plan)
         place = Stage(self.cache / facts["fingerprint"])
-        started = time.perf_counter()
-        with only_writer(place.folder), interrupts_between_steps() as interrupted, self.runtime.reproducible():
-            resumed_at = None
-            if not place.result.is_file():
-                resumed_at = self._run(place, objective, images, plan, facts, interrupted)
+        with only_writer(place.folder, wait=True), interrupts_between_steps() as interrupted:
+            found = place.result.is_file()
+            if not found:
+                with self.runtime.reproducible():
+                    self._run(place, objective, images, plan, facts, interrupted)
             facts = place.load_result(objective)
-        self._record(facts, time.perf_counter() - started, resumed_at)
+        self._record(facts, found=found)
+        if interrupted.is_set():
+            raise KeyboardInterrupt
         return objective.eval()
 
     def keep(self, name: str, inputs: Sequence[object], make: Callable[[], Arrays], *, flops: float = 0.0) -> Arrays:
@@ -118,16 +127,18 @@ class Engine:
         Returns:
             The arrays, computed or loaded.
         """
-        mark = fingerprint(name, *inputs)
+        mark = fingerprint(REVISION, versions(), self.runtime.device.type, name, *inputs)
         path = self.cache / mark / "arrays.safetensors"
         started = time.perf_counter()
-        with only_writer(path.parent):
-            if not path.is_file():
-                self.progress.begin(name, 0, 1)
-                arrays = {key: np.ascontiguousarray(value) for key, value in make().items()}
-                write_atomically(path, save(arrays))
-                self.progress.end(f"{time.perf_counter() - started:.1f} s")
-        self._record({"stage": name, "fingerprint": mark, "flops": flops, "log": []}, time.perf_counter() - started)
+        with only_writer(path.parent, wait=True):
+            found = path.is_file()
+            if not found:
+                with self.runtime.reproducible():
+                    arrays = {key: np.ascontiguousarray(value) for key, value in make().items()}
+                write_atomically(path, functools.partial(save_file, arrays))
+        seconds = time.perf_counter() - started
+        facts = {"stage": name, "fingerprint": mark, "flops": flops, "log": [], "seconds": seconds}
+        self._record(facts, found=found)
         return load_file(path)
 
     def _facts(self, stage: str, objective: Objective, images: Images, plan: Plan) -> Record:
@@ -138,10 +149,13 @@ class Engine:
         per_epoch = plan.steps_per_epoch(len(images))
         batch = min(plan.batch_size, len(images))
         steps = plan.epochs * per_epoch if plan.flops is None else int(plan.flops // (flops_per_image * batch))
-        kind = type(objective)
+        if plan.flops is not None and steps < 1:
+            raise InputError(f"plan.flops = {plan.flops:g}", expected=f"at least one step, {flops_per_image * batch:g}")
         mark = fingerprint(
-            f"{kind.__module__}.{kind.__qualname__}",
-            kind.revision,
+            REVISION,
+            versions(),
+            self.runtime.device.type,
+            type(objective).revision,
             state_digest(objective),
             images.fingerprint,
             plan,
@@ -166,19 +180,19 @@ class Engine:
         plan: Plan,
         facts: Record,
         interrupted: threading.Event,
-    ) -> int:
-        """Train from the last checkpoint to the end; return the step it began at."""
+    ) -> None:
+        """Train from the last checkpoint to the end."""
         stage, steps, per_epoch = facts["stage"], facts["steps"], facts["steps_per_epoch"]
         seed = seed_of(self.seed, stage)
         optimizer = plan.make_optimizer(objective)
         schedule = plan.make_schedule(optimizer, steps)
         cursor = place.load_checkpoint(objective, optimizer)
-        began = cursor.step
+        torch.set_num_threads(cursor.threads)
         stream = training_stream(
-            images, batch_size=plan.batch_size, steps=steps, start=began, seed=seed, workers=self.workers
+            images, batch_size=plan.batch_size, steps=steps, start=cursor.step, seed=seed, workers=self.workers
         )
-        self.progress.begin(stage, began, steps)
-        saved = time.monotonic()
+        self.progress.begin(stage, cursor.step, steps)
+        before, started, saved = cursor.seconds, time.perf_counter(), time.monotonic()
         for loaded in stream:
             step = cursor.step
             schedule.step_update(step)
@@ -187,17 +201,17 @@ class Engine:
                 losses = objective(self._batch(loaded, seed, step, steps))
                 loss = losses.mean()
                 value = float(loss.detach())
-                if not np.isfinite(value):
-                    raise diverged(stage, step, objective, loaded[0])
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
-                if plan.clip:
-                    nn.utils.clip_grad_norm_((p for p in objective.parameters() if p.requires_grad), plan.clip)
+                norm = nn.utils.clip_grad_norm_(trained_parameters(objective), plan.clip or float("inf"))
+                if not np.isfinite([value, float(norm)]).all():
+                    raise diverged(stage, step, objective, loaded[0])
                 optimizer.step()
                 objective.after_step()
 
             cursor.step += 1
             cursor.epoch_loss += value
+            cursor.seconds = before + time.perf_counter() - started
             if cursor.step % per_epoch == 0 or cursor.step == steps:
                 cursor.log.append(epoch_record(facts, cursor, optimizer.param_groups[0]["lr"]))
                 cursor.epoch_loss = 0.0
@@ -208,24 +222,23 @@ class Engine:
                 saved = time.monotonic()
             if interrupted.is_set():
                 raise KeyboardInterrupt
-        place.save_result(objective, {**facts, "log": cursor.log})
+        place.save_result(objective, {**facts, "log": cursor.log, "seconds": cursor.seconds})
         self.progress.end(f"loss {cursor.log[-1]['loss']:.3f}" if cursor.log else "no step")
-        return began
 
     def _batch(self, loaded: Loaded, seed: int, step: int, steps: int) -> Batch:
         inputs, targets, index = (tensor.to(self.runtime.device) for tensor in loaded)
-        generator = torch.Generator(self.runtime.device).manual_seed(seed_of(seed, "objective", step))
+        generator = torch.Generator(self.runtime.device)
+        generator.manual_seed(seed_of(seed, "objective", step, self.runtime.rank))
         return Batch(inputs, targets, index, progress=step / steps, generator=generator)
 
-    def _record(self, facts: Record, seconds: float, resumed_at: int | None = None) -> None:
+    def _record(self, facts: Record, *, found: bool) -> None:
         """Add a finished stage to the run's manifest, log and clock."""
         self._log += facts["log"]
-        self.manifest.append({key: value for key, value in facts.items() if key != "log"})
+        self.manifest.append({key: value for key, value in facts.items() if key not in ("log", "seconds")})
+        self._timing.append({"stage": facts["stage"], "seconds": round(facts["seconds"], 3), "found": found})
         self.run.write_json("stages.json", self.manifest)
         self.run.write_lines("log.jsonl", self._log)
-        self.run.append_line(
-            "timing.jsonl", {"stage": facts["stage"], "seconds": round(seconds, 3), "began_at_step": resumed_at}
-        )
+        self.run.write_lines("timing.jsonl", self._timing)
 
 
 def epoch_record(facts: Record, cursor: Cursor, lr: float) -> Record:
@@ -241,14 +254,25 @@ def epoch_record(facts: Record, cursor: Cursor, lr: float) -> Record:
     }
 
 
+def trained_parameters(objective: Objective) -> list[nn.Parameter]:
+    """List the parameters that are not frozen."""
+    return [parameter for parameter in objective.parameters() if parameter.requires_grad]
+
+
+def versions() -> tuple[str, str]:
+    """Name what the numbers come from, beside our own code."""
+    return (torch.__version__, timm.__version__)
+
+
 def diverged(stage: str, step: int, objective: Objective, inputs: Tensor) -> InputError:
     """Name the stage, the step and the first tensor that is not finite."""
     tensors = [("the input pictures", inputs), *objective.named_parameters()]
+    tensors += [(f"the gradient of {name}", p.grad) for name, p in objective.named_parameters() if p.grad is not None]
     bad = next((name for name, value in tensors if not torch.isfinite(value).all()), "the loss itself")
     return InputError(
         f"stage {stage} diverged at step {step}: first tensor that is not finite: {bad}",
-        expected="finite losses",
-        remedy="lower plan.lr or raise plan.warmup; the last checkpoint before it is kept",
+        expected="finite losses and gradients",
+        remedy="lower plan.lr or raise plan.warmup, and give the command again",
     )
 
 

@@ -11,8 +11,8 @@ class Progress(Protocol):
     def begin(self, stage: str, done: int, total: int) -> None:
         """Hear that a stage begins at step ``done`` of ``total``."""
 
-    def advance(self, step: int, loss: float) -> None:
-        """Hear that ``step`` steps are done and what the last loss was, in nats."""
+    def advance(self, step: int, loss: float | None = None) -> None:
+        """Hear that ``step`` steps are done and what the last loss was, in nats, if there is one."""
 
     def end(self, note: str) -> None:
         """Hear that the stage is over and how."""
@@ -24,7 +24,7 @@ class Silent:
     def begin(self, stage: str, done: int, total: int) -> None:
         """Say nothing."""
 
-    def advance(self, step: int, loss: float) -> None:
+    def advance(self, step: int, loss: float | None = None) -> None:
         """Say nothing."""
 
     def end(self, note: str) -> None:

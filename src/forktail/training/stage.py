@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass, field
@@ -10,9 +11,10 @@ from typing import Any
 
 import safetensors
 import torch
-from safetensors.torch import save
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from forktail.errors import InputError
 from forktail.run import write_atomically
 
 Record = dict[str, Any]
@@ -26,11 +28,15 @@ class Cursor:
         step: Steps done.
         epoch_loss: Sum of the losses of the current epoch's steps, in nats.
         log: Records of the epochs done.
+        seconds: Time spent on the steps done, over all processes.
+        threads: Threads of the process that began; sums are split by them, so whoever goes on uses as many.
     """
 
     step: int = 0
     epoch_loss: float = 0.0
     log: list[Record] = field(default_factory=list)
+    seconds: float = 0.0
+    threads: int = field(default_factory=torch.get_num_threads)
 
 
 @dataclass(frozen=True)
@@ -62,15 +68,17 @@ class Stage:
             cursor: Where the stage stands.
         """
         tensors = {f"objective.{name}": value for name, value in objective.state_dict().items()}
+        state = optimizer.state_dict()
         scalars: dict[str, Any] = {}
-        for number, state in optimizer.state_dict()["state"].items():
-            for name, value in state.items():
-                key = f"optimizer.{number}.{name}"
-                if isinstance(value, Tensor):
-                    tensors[key] = value
-                else:
-                    scalars[key] = value
-        write(self.checkpoint, tensors, {"cursor": cursor.__dict__, "scalars": scalars})
+        for number, values in state["state"].items():
+            for name, value in values.items():
+                (tensors if isinstance(value, Tensor) else scalars)[f"optimizer.{number}.{name}"] = value
+        # Some optimisers count their steps in the groups, as a tensor that they make of a number again.
+        groups = [
+            {k: v.item() if isinstance(v, Tensor) else v for k, v in group.items() if k != "params"}
+            for group in state["param_groups"]
+        ]
+        write(self.checkpoint, tensors, {"cursor": dataclasses.asdict(cursor), "scalars": scalars, "groups": groups})
 
     def load_checkpoint(self, objective: nn.Module, optimizer: torch.optim.Optimizer) -> Cursor:
         """Restore what `save_checkpoint` wrote; a stage without a checkpoint begins.
@@ -90,7 +98,11 @@ class Stage:
             if key.startswith("optimizer."):
                 _, number, name = key.split(".", 2)
                 state.setdefault(int(number), {})[name] = value
-        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        groups = [
+            own | {name: tuple(value) if isinstance(value, list) else value for name, value in saved.items()}
+            for own, saved in zip(optimizer.state_dict()["param_groups"], facts["groups"], strict=True)
+        ]
+        optimizer.load_state_dict({"state": state, "param_groups": groups})
         load_objective(objective, tensors)
         return Cursor(**facts["cursor"])
 
@@ -127,7 +139,8 @@ def write(path: Path, tensors: dict[str, Tensor], facts: Record) -> None:
         facts: Anything that JSON can say, kept in the file's metadata.
     """
     owned = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
-    write_atomically(path, save(owned, {"forktail": json.dumps(facts, ensure_ascii=False)}))
+    metadata = {"forktail": json.dumps(facts, ensure_ascii=False)}
+    write_atomically(path, lambda part: save_file(owned, part, metadata))
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], Record]:
@@ -138,10 +151,16 @@ def read(path: Path) -> tuple[dict[str, Tensor], Record]:
 
     Returns:
         Tensors and facts.
+
+    Raises:
+        InputError: If the file is damaged.
     """
-    with safetensors.safe_open(path, framework="pt") as stream:
-        facts: Record = json.loads(stream.metadata()["forktail"])
-        return {name: stream.get_tensor(name) for name in stream.keys()}, facts  # noqa: SIM118 - not a mapping
+    try:
+        with safetensors.safe_open(path, framework="pt") as stream:
+            facts: Record = json.loads(stream.metadata()["forktail"])
+            return {name: stream.get_tensor(name) for name in stream.keys()}, facts  # noqa: SIM118 - not a mapping
+    except (safetensors.SafetensorError, TypeError, KeyError, ValueError) as error:
+        raise InputError(f"{path}: damaged ({error})", remedy="delete it; the stage is then trained again") from None
 
 
 def load_objective(objective: nn.Module, tensors: dict[str, Tensor]) -> None:
@@ -159,7 +178,7 @@ def fingerprint(*parts: object) -> str:
     """Name something by what it was made from.
 
     Args:
-        parts: Strings, numbers, dataclasses, anything with a ``repr`` that says all.
+        parts: Strings, numbers, dataclasses of them: things whose ``repr`` says all and is the same tomorrow.
 
     Returns:
         32 hexadecimal digits.
@@ -168,7 +187,7 @@ def fingerprint(*parts: object) -> str:
 
 
 def state_digest(module: nn.Module) -> str:
-    """Digest a module's structure, tensors and which of them are trained.
+    """Digest a module's structure, settings, tensors and which of them are trained.
 
     Args:
         module: Any module.
@@ -176,9 +195,27 @@ def state_digest(module: nn.Module) -> str:
     Returns:
         64 hexadecimal digits.
     """
-    digest = hashlib.sha256(repr(module).encode())
+    digest = hashlib.sha256()
+    for name, part in module.named_modules():
+        kind = type(part)
+        digest.update(repr((name, kind.__module__, kind.__qualname__, _settings(part))).encode())
     trained = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
     for name, value in module.state_dict().items():
         digest.update(repr((name, value.dtype, tuple(value.shape), name in trained)).encode())
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def _settings(module: nn.Module) -> list[tuple[str, object]]:
+    """List what a module keeps as plain values: numbers of heads, rates, scales, whether it is frozen."""
+    return sorted(
+        (name, value)
+        for name, value in vars(module).items()
+        if name != "training" and not name.startswith("_") and _is_plain(value)
+    )
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, tuple | list):
+        return all(_is_plain(item) for item in value)
+    return value is None or isinstance(value, bool | int | float | str)
