@@ -27,7 +27,7 @@ def test_a_run_holds_what_the_docs_say_and_loads_again(tmp_path, small_npz, meth
     run = fit(small_npz, method, settings=QUICK, out=tmp_path / "run")
     written = {path.name for path in run.path.iterdir() if not path.name.startswith(".")}
     always = {"recipe.toml", "env.json", "log.jsonl", "timing.jsonl", "stages.json", "stages", "metrics.json", "model"}
-    assert written == (always | {"criterion.csv", "selection.json"} if method == "osdtw" else always)
+    assert written == (always | {"criterion.csv", "criterion.json", "selection.json"} if method == "osdtw" else always)
     accuracy = run.metrics["accuracy"]
     assert set(accuracy) == {"balanced", "micro", "many", "medium", "few", "head", "tail", "worst"}
     assert accuracy["many"] is None  # no class has more than 100 images
@@ -60,7 +60,7 @@ def test_a_finished_run_is_returned_as_it_is_and_another_recipe_is_refused(tmp_p
     stamp = (tmp_path / "run/metrics.json").stat().st_mtime_ns
     fit(small_npz, "ce", settings=QUICK, out=tmp_path / "run")
     assert (tmp_path / "run/metrics.json").stat().st_mtime_ns == stamp
-    with pytest.raises(InputError, match=r"another recipe \(epochs = 2 there, epochs = 3 now\)"):
+    with pytest.raises(InputError, match=r"another recipe \(plan\.epochs = 2 there, 3 now\)"):
         fit(small_npz, "ce", settings=[*QUICK, "plan.epochs=3"], out=tmp_path / "run")
 
 
@@ -119,12 +119,12 @@ def test_large_pictures_without_a_backbone_stop_with_three_suggestions(tmp_path)
         fit(tmp_path / "big.npz", "ce", out=tmp_path / "run")
     assert str(caught.value).count("--backbone ") == 4  # what is expected, and three suggestions
     assert not (tmp_path / "run/model").exists()
-    run = fit(tmp_path / "big.npz", "ce", backbone="tiny", settings=QUICK[:2] + QUICK[3:], out=tmp_path / "shrunk")
-    assert run.finished
+    run = fit(tmp_path / "big.npz", "ce", backbone="tiny", settings=QUICK[:2] + QUICK[3:], out=tmp_path / "run")
+    assert run.finished  # in the same place: the message can be followed
 
 
 def test_weights_of_one_run_start_another(tmp_path, small_npz):
-    from forktail.pretraining import pretrain
+    from forktail.pretraining.pretrain import pretrain
 
     pretrain(str(small_npz), settings=["plan.epochs=1", "plan.batch_size=16"], out=tmp_path / "pre")
     run = fit(
@@ -150,12 +150,15 @@ def test_files_are_predicted_and_a_broken_one_is_named(tmp_path, small_npz):
     folder.mkdir()
     for number in (10, 9):
         Image.new("L", (40, 30), number).save(folder / f"{number}.png")
-    found = predict_files(run.path, [folder], top=2)
-    assert [p.picture for p in found] == [str(folder / "9.png"), str(folder / "10.png")]
+    found, problems = predict_files(run.path, [folder, folder / "9.png"], top=2)
+    assert problems == []
+    assert [p.picture for p in found] == [str(folder / name) for name in ("9.png", "10.png", "9.png")]
     assert all(len(p.classes) == 2 for p in found)
     (folder / "9.png").write_bytes(b"no picture")
-    with pytest.raises(InputError, match=r"9\.png: cannot be read"):
-        predict_files(run.path, [folder])
+    found, problems = predict_files(run.path, [folder])
+    assert [p.picture for p in found] == [str(folder / "10.png")]
+    assert len(problems) == 1
+    assert "9.png: cannot be read" in problems[0]
     with pytest.raises(InputError, match="no such file"):
         predict_files(run.path, [tmp_path / "nowhere"])
 
@@ -164,6 +167,31 @@ def test_other_data_must_have_the_models_classes(tmp_path, small_npz):
     run = fit(small_npz, "ce", settings=QUICK, out=tmp_path / "run")
     with pytest.raises(InputError, match="its classes are not the model's"):
         evaluate_run(run.path, "glyphs")
+
+
+def test_pictures_without_a_test_part_are_all_measured_on(tmp_path, small_npz):
+    run = fit(small_npz, "ce", settings=QUICK, out=tmp_path / "run")
+    with np.load(small_npz) as stored:
+        for number, (picture, label) in enumerate(zip(stored["x_test"], stored["y_test"], strict=True)):
+            (tmp_path / f"new/{label}").mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture).save(tmp_path / f"new/{label}/{number:03}.png")
+    metrics = evaluate_run(run.path, str(tmp_path / "new"))
+    assert {**metrics, "evaluated_on": "test"} == run.metrics
+    assert evaluate_run(run.path, str(small_npz)) == run.metrics
+
+
+def test_a_folder_of_other_things_is_no_place_for_a_run(tmp_path, small_npz):
+    (tmp_path / "holiday").mkdir()
+    (tmp_path / "holiday/beach.jpg").write_bytes(b"")
+    with pytest.raises(InputError, match="holds other files and no run"):
+        fit(small_npz, "ce", settings=QUICK, out=tmp_path / "holiday")
+    assert [path.name for path in (tmp_path / "holiday").iterdir()] == ["beach.jpg"]
+
+
+def test_bad_input_leaves_nothing_behind(tmp_path):
+    with pytest.raises(InputError, match="nowhere"):
+        fit(tmp_path / "nowhere", "ce", settings=QUICK, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_prior_changes_predictions_towards_it(tmp_path, small_npz):
@@ -176,6 +204,8 @@ def test_a_prior_changes_predictions_towards_it(tmp_path, small_npz):
 def test_a_method_object_is_trained_as_it_is(tmp_path, small_npz):
     from forktail.methods.logit_adjustment import LogitAdjustment
 
+    with pytest.raises(InputError, match="beside a method object"):
+        fit(small_npz, LogitAdjustment(), settings=["method.tau=2"], out=tmp_path / "run")
     run = fit(small_npz, LogitAdjustment(tau=0.5), settings=QUICK, out=tmp_path / "run")
     assert "tau = 0.5" in (run.path / "recipe.toml").read_text()
 

@@ -82,7 +82,7 @@ FLAGS = {
     "evaluate": {"run", "data", "--prior", "--json", "--device"},
     "predict": {"run", "pictures", "--top", "--prior", "--format", "--device"},
     "methods": set(),
-    "pretrain": {"data", "--out", "--kind", "--backbone", "--set"},
+    "pretrain": {"data", "--out", "--kind", "--backbone", "--dtype", "--set"},
 }
 
 

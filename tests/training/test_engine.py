@@ -132,7 +132,7 @@ def test_the_fingerprint_knows_what_a_stage_depends_on(tmp_path, images, change)
 
 KILLED = textwrap.dedent(
     """
-    import importlib.util, os, signal, sys
+    import importlib.util, os, pathlib, signal, sys
     spec = importlib.util.spec_from_file_location({name!r}, {file!r})
     toys = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(toys)
@@ -150,13 +150,13 @@ KILLED = textwrap.dedent(
     toys.Toy.after_step = after_step
     images = toys.images.__wrapped__() if hasattr(toys.images, "__wrapped__") else toys.images._get_wrapped_function()()
     plan = toys.dataclasses.replace(toys.PLAN, optimizer=optimizer)
-    cache = toys.Path(sys.argv[4]) if len(sys.argv) > 4 else None
+    cache = pathlib.Path(sys.argv[4]) if len(sys.argv) > 4 else None
     toys.make_engine(path, plan, checkpoint_seconds=0.0, cache=cache).train("toy", toys.Toy(), images)
     """
 )
 
 
-@pytest.mark.parametrize(("kill_at", "optimizer"), [(1, "adamw"), (2, "lamb"), (3, "sgd"), (4, "adamw"), (6, "adamw")])
+@pytest.mark.parametrize(("kill_at", "optimizer"), [(1, "adamw"), (3, "lamb"), (4, "sgd"), (6, "adamw")])
 def test_a_killed_stage_goes_on_bit_for_bit(tmp_path, images, kill_at, optimizer):
     plan = dataclasses.replace(PLAN, optimizer=optimizer)
     whole = make_engine(tmp_path / "whole", plan).train("toy", Toy(), images)

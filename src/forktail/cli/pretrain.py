@@ -16,11 +16,19 @@ class Kind(StrEnum):
     mae = "mae"
 
 
+class Dtype(StrEnum):
+    """Type of the numbers in the file."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+
+
 def pretrain(
     data: Annotated[str, typer.Argument(help="Pictures to learn from; `symbols` made the embedded weights.")],
     out: Annotated[Path, typer.Option(help="Run directory; the weights are its encoder.safetensors.")],
     kind: Annotated[Kind, typer.Option(help="From labels, or by masked auto-encoding.")] = Kind.supervised,
     backbone: Annotated[str, typer.Option(help="Name of the backbone, which starts from random weights.")] = "tiny",
+    dtype: Annotated[Dtype, typer.Option(help="Type of the numbers in the file.")] = Dtype.float32,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one value, such as plan.epochs=10.")
     ] = None,
@@ -31,8 +39,16 @@ def pretrain(
     """
     from forktail.cli.progress import watcher
     from forktail.cli.tables import console
-    from forktail.pretraining import pretrain as run_pretraining
+    from forktail.pretraining.pretrain import pretrain as run_pretraining
 
     with watcher() as progress:
-        card = run_pretraining(data, kind.value, backbone=backbone, settings=settings or (), out=out, progress=progress)
+        card = run_pretraining(
+            data,
+            kind.value,
+            backbone=backbone,
+            settings=settings or (),
+            out=out,
+            dtype=dtype.value,
+            progress=progress,
+        )
     console().print(f"{out / 'encoder.safetensors'}: {card['summary']}", highlight=False, markup=False)
