@@ -24,7 +24,7 @@ from forktail.evaluation import evaluate
 from forktail.labels import ClassCounts
 from forktail.methods import Method, Problem, find_method
 from forktail.predictor import Prediction, Predictor, Prior, load_weights, read_spec, save_predictor
-from forktail.recipe import Recipe, apply_settings, make_recipe, read_recipe
+from forktail.recipe import Recipe, apply_settings, deciding, make_recipe, read_recipe
 from forktail.run import Run, only_writer
 from forktail.runtime import Runtime
 from forktail.training.engine import Engine
@@ -153,7 +153,7 @@ def _check_place(run: Run, recipe: Recipe) -> None:
             raise InputError(f"{run.path}: holds other files and no run", remedy="choose another --out")
         return
     if run.finished:
-        before, now = _asked(read_recipe(path)), _asked(tomllib.loads(recipe.to_toml()))
+        before, now = deciding(read_recipe(path)), deciding(tomllib.loads(recipe.to_toml()))
         different = [key for key in {**before, **now} if before.get(key) != now.get(key)]
         if different:
             key = different[0]
@@ -162,15 +162,6 @@ def _check_place(run: Run, recipe: Recipe) -> None:
                 f"({key} = {before.get(key, 'default')} there, {now.get(key, 'default')} now)",
                 remedy="choose another --out",
             )
-
-
-def _asked(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten a recipe to what decides a result, by dotted key."""
-    flat: dict[str, Any] = {}
-    for key, value in table.items():
-        if prefix + key not in ("device", "workers", "checkpoint_seconds"):
-            flat |= _asked(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
 
 
 def _fit(

@@ -92,6 +92,29 @@ class Recipe:
         return tomli_w.dumps(_without_none(table))
 
 
+def deciding(table: Table, prefix: str = "") -> Table:
+    """Flatten a recipe's tables to what decides a result.
+
+    Args:
+        table: The tables.
+        prefix: What stands before every key.
+
+    Returns:
+        Values by dotted key, without device, workers and checkpoint_seconds.
+
+    Example:
+        >>> deciding({"seed": 0, "workers": 2, "plan": {"epochs": 3}})
+        {'seed': 0, 'plan.epochs': 3}
+    """
+    flat: Table = {}
+    for key, value in table.items():
+        if isinstance(value, dict):
+            flat |= deciding(value, f"{prefix}{key}.")
+        elif prefix + key not in ("device", "workers", "checkpoint_seconds"):
+            flat[prefix + key] = value
+    return flat
+
+
 def read_recipe(path: str | Path) -> Table:
     """Read a recipe file as tables, unchecked.
 

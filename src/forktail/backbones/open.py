@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import json
 import logging
 import os
 import pickle
@@ -114,7 +115,7 @@ def open_backbone(spec: BackboneSpec, seed: int = 0) -> Layered:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         # Weights of a file are loaded at the size they were made for; only then are they brought to another.
-        model = _construct(replace(resolved, input_size=_size_in(file)) if file else resolved)
+        model = _construct(replace(resolved, input_size=_facts_in(file).get("input_size")) if file else resolved)
     if file:
         _load(model, file)
         _resize(model, resolved.input_size)
@@ -201,11 +202,12 @@ def save_backbone(path: str | Path, backbone: Layered, spec: BackboneSpec, dtype
         names[name]: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None).contiguous()
         for name, tensor in backbone.state_dict().items()
     }
-    metadata = {"format": "pt", "architecture": built.name}
+    # One key: safetensors writes several in no fixed order, and the same weights shall be the same file.
+    facts: dict[str, str | int] = {"architecture": built.name}
     if built.input_size is not None:
-        metadata["input_size"] = str(built.input_size)
+        facts["input_size"] = built.input_size
     partial = Path(path).with_name(f".{Path(path).name}.partial")
-    safetensors.torch.save_file(tensors, partial, metadata)
+    safetensors.torch.save_file(tensors, partial, {"forktail": json.dumps(facts)})
     os.replace(partial, path)
 
 
@@ -214,7 +216,7 @@ def _resolve(spec: BackboneSpec) -> BackboneSpec:
     file = None if spec.weights in {None, "random", "embedded"} else Path(str(spec.weights))
     if file and not file.is_file():
         raise InputError(f"no file {file}", expected="'random', 'embedded' or a file of weights")
-    name = spec.name or (_metadata(file).get("architecture", "") if file else "")
+    name = spec.name or (_facts_in(file).get("architecture", "") if file else "")
     if not name:
         raise InputError(
             f"no backbone named{f', nor by {file}' if file else ''}",
@@ -222,7 +224,7 @@ def _resolve(spec: BackboneSpec) -> BackboneSpec:
             remedy=f"for instance {', '.join(SUGGESTED)}",
         )
     _check_name(name)
-    return replace(spec, name=name, input_size=spec.input_size or (_size_in(file) if file else None))
+    return replace(spec, name=name, input_size=spec.input_size or (_facts_in(file).get("input_size") if file else None))
 
 
 def _weights_file(spec: BackboneSpec) -> Path | None:
@@ -248,19 +250,16 @@ def _check_embedded(name: str) -> None:
         )
 
 
-def _metadata(file: Path) -> dict[str, str]:
+def _facts_in(file: Path) -> dict[str, Any]:
+    """Read what `save_backbone` wrote beside the weights; files of others have no such facts."""
     if file.suffix != ".safetensors":
         return {}
     try:
         with safetensors.safe_open(file, framework="pt") as opened:
-            return opened.metadata() or {}
-    except safetensors.SafetensorError as error:
+            facts: dict[str, Any] = json.loads((opened.metadata() or {}).get("forktail", "{}"))
+            return facts
+    except (safetensors.SafetensorError, ValueError) as error:
         raise InputError(f"{file}: {error}", expected="a file of weights in the safetensors format") from error
-
-
-def _size_in(file: Path) -> int | None:
-    size = _metadata(file).get("input_size")
-    return int(size) if size else None
 
 
 def _is_hub(name: str) -> bool:

@@ -208,9 +208,9 @@ class OSDTW(Method):
             return packed(moments(specialists, [loss.to(device) for loss in losses], problem.split, here, batches))
 
         digests = [state_digest(module) for module in [*specialists, *starts, *losses]]
-        return unpacked(
-            engine.keep("moments", [self.evaluation_prior, *digests, images.fingerprint], measure, flops=cost)
-        )
+        classes = [task.tolist() for task in problem.split.tasks]
+        inputs = [self.evaluation_prior, classes, *digests, images.fingerprint]
+        return unpacked(engine.keep("moments", inputs, measure, flops=cost))
 
     def _fisher_batches(
         self, problem: Problem, images: Images, engine: Engine

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +19,7 @@ from forktail.data.open import open_data
 from forktail.errors import InputError
 from forktail.losses.cross_entropy import CrossEntropy
 from forktail.pretraining.masked_autoencoder import MaskedAutoencoder
-from forktail.recipe import Recipe, apply_settings, make_recipe
+from forktail.recipe import Recipe, apply_settings, deciding, make_recipe
 from forktail.run import Run, only_writer
 from forktail.runtime import Runtime
 from forktail.training.engine import Engine
@@ -68,11 +69,12 @@ def pretrain(
     recipe = make_recipe(apply_settings(table, settings))
     words = ["forktail", "pretrain", str(data), "--kind", kind, "--backbone", backbone, "--dtype", dtype]
     words += [word for setting in settings for word in ("--set", setting)]
-    asked = {"command": shlex.join(words)}
+    asked = {"kind": kind, "dtype": dtype, "recipe": deciding(tomllib.loads(recipe.to_toml()))}
     run = Run(out)
     with only_writer(run.path):
         if not (run.path / CARD).is_file():
-            run.write_json(CARD, {**asked, **_pretrain(run, recipe, kind, dtype, progress or Silent())})
+            made = _pretrain(run, recipe, kind, dtype, progress or Silent())
+            run.write_json(CARD, {"command": shlex.join(words), **made, **asked})
         card: dict[str, Any] = run.read_json(CARD)
         if {key: card.get(key) for key in asked} != asked:
             raise InputError(f"{out}: holds weights of `{card.get('command')}`", remedy="choose another --out")
