@@ -15,9 +15,9 @@ import forktail
 from forktail.cli.progress import watcher
 from forktail.cli.tables import console, metrics_table
 
-DATA = ["data.n_max=80", "data.imbalance=40"]
+DATA = ["data.n_max=40", "data.imbalance=20", "split.shots=quantile"]
 PLAN = ["plan.batch_size=64"]
-OSDTW = ["plan.epochs=8", "method.stage1_epochs=5", "method.refinement_epochs=2"]
+OSDTW = ["plan.epochs=10", "method.stage1_epochs=3", "method.refinement_epochs=2"]
 
 
 def main() -> None:

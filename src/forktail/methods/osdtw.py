@@ -39,7 +39,9 @@ FISHER_BATCH = 64
 class OSDTW(Method):
     """Train each task alone, predict the best shared depth and weight, share to there, fork, refine.
 
-    The defaults are ours; `recipes/methods/osdtw-paper.toml` holds the paper's reading of every option.
+    The defaults are ours until measurement decides them; `recipes/methods/osdtw-paper.toml` holds the paper's options.
+    Stage 1 stops long before its optimum, which ``general`` and ``movement`` suppose: they then choose by noise, or
+    by how far Stage 1 went. ``sandwich`` always selects weight 1/2 where it is not damped (docs/theory, section 6).
 
     Args:
         reading: Which form of the criterion selects (docs/theory).
@@ -63,9 +65,9 @@ class OSDTW(Method):
     summary = "head and tail task, shared to the depth and with the weight that a Fisher criterion predicts to be best"
     source = "OSDTW, Algorithm 1, eqs. 14 to 18"
 
-    reading: Literal["sandwich", "naive", "average", "unequal", "general"] = "general"
+    reading: Literal["sandwich", "naive", "average", "unequal", "general"] = "sandwich"
     debiased: bool = True
-    damping: float | Literal["movement"] = "movement"
+    damping: float | Literal["movement"] = 0.0
     evaluation_prior: Literal["train", "uniform"] = "train"
     depth: int | None = None
     weight: float | None = None
