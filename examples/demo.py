@@ -15,9 +15,9 @@ import forktail
 from forktail.cli.progress import watcher
 from forktail.cli.tables import console, metrics_table
 
-DATA = ["data.n_max=40", "data.imbalance=20", "split.shots=quantile"]
-PLAN = ["plan.batch_size=64"]
-OSDTW = ["plan.epochs=10", "method.stage1_epochs=3", "method.refinement_epochs=2"]
+DATA = ["data.n_max=20", "data.imbalance=10", "split.shots=quantile"]
+PLAN = ["plan.batch_size=32"]
+OSDTW = ["plan.epochs=20", "method.stage1_epochs=4", "method.refinement_epochs=3"]
 
 
 def main() -> None:

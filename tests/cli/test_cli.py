@@ -288,7 +288,7 @@ def test_fit_prints_what_was_selected(data, tmp_path):
     result = invoke("fit", data, *QUICK, *options, "--out", tmp_path / "run")
     selected = result.stdout.splitlines()[0]
     choice = json.loads((tmp_path / "run/selection.json").read_text())
-    assert selected.startswith(f"selected: depth 6, weight {choice['weight']:g} by the general reading (")
+    assert selected.startswith(f"selected: depth 6, weight {choice['weight']:g} by the sandwich reading (")
     assert selected.endswith("next depth none)")
 
 

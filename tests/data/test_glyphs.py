@@ -9,10 +9,10 @@ from importlib import resources
 import numpy as np
 import pytest
 
-from forktail.data.fonts import TEST_FONTS, TRAIN_FONTS, Font
+from forktail.data.drawing.fonts import TEST_FONTS, TRAIN_FONTS, Font
+from forktail.data.drawing.shapes import TWINS, signatures, similarity
 from forktail.data.glyphs import glyphs
 from forktail.data.images import ArrayPictures, DataSet, Images
-from forktail.data.shapes import TWINS, signatures, similarity
 from forktail.errors import InputError
 
 EMBEDDED = resources.files("forktail.data") / "glyphs.npz"

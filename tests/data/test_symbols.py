@@ -5,10 +5,10 @@ from importlib import resources
 import numpy as np
 import pytest
 
-from forktail.data.fonts import TRAIN_FONTS, Font
+from forktail.data.drawing.fonts import TRAIN_FONTS, Font
+from forktail.data.drawing.shapes import TWINS, signatures, similarity
 from forktail.data.glyphs import glyphs
 from forktail.data.images import ArrayPictures, DataSet
-from forktail.data.shapes import TWINS, signatures, similarity
 from forktail.data.symbols import symbols
 
 

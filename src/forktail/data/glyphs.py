@@ -8,8 +8,8 @@ from importlib import resources
 import numpy as np
 import numpy.typing as npt
 
-from forktail.data.distort import distorted
-from forktail.data.fonts import TRAIN_FONTS
+from forktail.data.drawing.distort import distorted
+from forktail.data.drawing.fonts import TRAIN_FONTS
 from forktail.data.images import ArrayPictures, DataSet, Images
 from forktail.data.longtail import Tail, tail_counts
 from forktail.errors import InputError

@@ -6,8 +6,8 @@ from importlib import resources
 
 import numpy as np
 
-from forktail.data.distort import distorted
-from forktail.data.fonts import TRAIN_FONTS, Font
+from forktail.data.drawing.distort import distorted
+from forktail.data.drawing.fonts import TRAIN_FONTS, Font
 from forktail.data.images import ArrayPictures, DataSet, Images
 
 

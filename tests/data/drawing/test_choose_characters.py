@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from forktail.data.choose_characters import _first_of_each_shape, _is_symbol, _letters, _unlike
-from forktail.data.fonts import Font
-from forktail.data.shapes import TWINS, signatures
+from forktail.data.drawing.choose_characters import _first_of_each_shape, _is_symbol, _letters, _unlike
+from forktail.data.drawing.fonts import Font
+from forktail.data.drawing.shapes import TWINS, signatures
 
 
 def test_letters_stand_in_the_stated_order() -> None:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from forktail.data.fonts import TEST_FONTS, TRAIN_FONTS, Font
-from forktail.data.shapes import ANGLES, TWINS, signatures, similarity
+from forktail.data.drawing.fonts import TEST_FONTS, TRAIN_FONTS, Font
+from forktail.data.drawing.shapes import ANGLES, TWINS, signatures, similarity
 
 TURNS = [
     *["AА", "AΑ", "BВ", "HН", "ΓL", "ΛV"],

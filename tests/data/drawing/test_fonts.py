@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from forktail.data.fonts import INK, SIDE, TEST_FONTS, TRAIN_FONTS, Font
+from forktail.data.drawing.fonts import INK, SIDE, TEST_FONTS, TRAIN_FONTS, Font
 from forktail.errors import InputError
 
 

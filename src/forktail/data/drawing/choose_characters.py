@@ -1,7 +1,7 @@
 """Choose the classes of ``glyphs`` and the characters of ``symbols`` and write them to ``glyphs.npz``.
 
-Run once, with the fonts of matplotlib 3.11, as ``python -m forktail.data.choose_characters``: the file is part of the
-package so that no later version of a font or of a drawing library can change the data set.
+Run once, with the fonts of matplotlib 3.11, as ``python -m forktail.data.drawing.choose_characters``: the file is part
+of the package so that no later version of a font or of a drawing library can change the data set.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from forktail.data.fonts import TEST_FONTS, TRAIN_FONTS, Font
-from forktail.data.shapes import TWINS, Signatures, signatures, similarity
+from forktail.data.drawing.fonts import TEST_FONTS, TRAIN_FONTS, Font
+from forktail.data.drawing.shapes import TWINS, Signatures, signatures, similarity
 
 NUM_CLASSES = 100
 NUM_SYMBOLS = 800
@@ -41,7 +41,7 @@ def main() -> None:
     classes = _first_of_each_shape(letters, fonts, TWINS)[:NUM_CLASSES]
     bitmaps = np.stack([font.bitmaps(classes) for font in fonts])
     symbols = _symbols(letters, classes, bitmaps, fonts[: len(TRAIN_FONTS)])
-    path = Path(__file__).with_name("glyphs.npz")
+    path = Path(__file__).parents[1] / "glyphs.npz"
     np.savez_compressed(path, classes=np.array(classes), symbols=np.array(symbols), bitmaps=bitmaps)
 
 

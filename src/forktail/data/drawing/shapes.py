@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from forktail.data.between_pixels import between_pixels
+from forktail.data.drawing.between_pixels import between_pixels
 
 TWINS = 0.86
 """Two characters more similar than this are one shape.

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from forktail.data.between_pixels import between_pixels
+from forktail.data.drawing.between_pixels import between_pixels
 
 
 def test_against_a_loop_over_places() -> None:

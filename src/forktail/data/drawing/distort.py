@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from forktail.data.between_pixels import between_pixels
+from forktail.data.drawing.between_pixels import between_pixels
 
 SIZE = 28  # side of a picture, in pixels
 DRAWS = 12  # random numbers per picture, before one for each pixel

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from forktail.data.distort import DRAWS, SIZE, distorted
+from forktail.data.drawing.distort import DRAWS, SIZE, distorted
 
 
 def by_pixel(bitmaps: np.ndarray, draws: np.ndarray) -> np.ndarray:
