@@ -43,10 +43,7 @@ def report(runs, seconds: float) -> None:
     screen = console()
     chosen = runs[0].selection
     print_depths(runs[0], screen)
-    screen.print(
-        f"OSDTW selected depth {chosen['depth']} and weight {chosen['weight']:.2f} for the head "
-        f"(predicted excess risk {chosen['value']:.3f} nats).\n"
-    )
+    screen.print(f"OSDTW selected depth {chosen['depth']} and weight {chosen['weight']:.2f} for the head.\n")
     screen.print(metrics_table([(run.path.name, run.metrics) for run in runs]))
     sizes = runs[0].metrics["groups"]["classes"]
     flops = ", ".join(f"{run.path.name} {total_flops(run) / 1e12:.2f}" for run in runs)
