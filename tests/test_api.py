@@ -165,7 +165,7 @@ def test_files_are_predicted_and_a_broken_one_is_named(tmp_path, small_npz):
 
 def test_other_data_must_have_the_models_classes(tmp_path, small_npz):
     run = fit(small_npz, "ce", settings=QUICK, out=tmp_path / "run")
-    with pytest.raises(InputError, match="its classes are not the model's"):
+    with pytest.raises(InputError, match="94 classes that the model does not know"):
         evaluate_run(run.path, "glyphs")
 
 

@@ -32,9 +32,9 @@ def test_a_recipe_survives_being_written_and_read(tmp_path):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("plan.epoch=3", 'key "plan.epoch" is unknown; did you mean "epochs"?'),
+        ("plan.epoch=3", 'key "plan.epoch" is unknown; did you mean "plan.epochs"?'),
         ("plann.epochs=3", 'key "plann" is unknown; did you mean "plan"?'),
-        ("method.dept=3", 'key "method.dept" is unknown; did you mean "depth"?'),
+        ("method.dept=3", 'key "method.dept" is unknown; did you mean "method.depth"?'),
         ("method.name=osdwt", 'method "osdwt" is unknown; did you mean "osdtw"?'),
         ("plan.epochs=many", "plan.epochs = 'many'; expected input should be a valid integer"),
         ("plan.epochs=2.5", "plan.epochs = 2.5"),

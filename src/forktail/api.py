@@ -73,11 +73,26 @@ def fit(
     run = Run(out if out is not None else default_out(resolved))
     _check_place(run, resolved)
     if not run.finished:
+        told = progress or Silent()
         opened = open_data(resolved.data)
         problem = make_problem(resolved, opened)
+        for sentence in _summary(opened, problem):
+            told.note(sentence)
         with only_writer(run.path):
-            _fit(run, resolved, opened, problem, cache, progress or Silent())
+            _fit(run, resolved, opened, problem, cache, told)
     return run
+
+
+def _summary(data: DataSet, problem: Problem) -> list[str]:
+    """Say what was found and what will be done with it, before anything is trained."""
+    spec, counts = problem.backbone_spec, problem.counts.per_class
+    weights = spec.weights or ("embedded" if spec.name == "tiny" else "from the hub" if "." in spec.name else "random")
+    return [
+        f"{data.name}: {len(data.train)} training and {len(data.test)} test pictures of {len(counts)} classes,"
+        f" {counts.max()} to {counts.min()} a class",
+        f"backbone {spec.name or 'from file'}, weights {weights}, pictures at {problem.preprocess.size} px",
+        *data.notes,
+    ]
 
 
 def resolve(
@@ -106,7 +121,8 @@ def resolve(
         InputError: If anything in it is unknown or does not fit.
     """
     table = read_recipe(recipe) if recipe is not None else {}
-    given = [f"data.path={_quoted(str(data))}"]
+    # "pictures" and "pictures/" are the same; "./glyphs" stays a folder beside the named set
+    given = [f"data.path={_quoted(str(data).rstrip('/') or '/')}"]
     try:
         str(data).encode()
     except UnicodeEncodeError:
@@ -115,7 +131,8 @@ def resolve(
     if isinstance(method, str) and (not isinstance(named, dict) or method != named.get("name")):
         table["method"] = {"name": method}
     if backbone is not None:
-        parsed = BackboneSpec.parse(backbone)
+        encoder = Path(backbone) / "encoder.safetensors"  # of a folder that `forktail pretrain` wrote
+        parsed = BackboneSpec.parse(str(encoder) if encoder.is_file() else backbone)
         given += [f"backbone.{key}={_quoted(value)}" for key in ("name", "weights") if (value := getattr(parsed, key))]
     if seed is not None:
         given.append(f"seed={seed}")
@@ -156,11 +173,10 @@ def _check_place(run: Run, recipe: Recipe) -> None:
         before, now = deciding(read_recipe(path)), deciding(tomllib.loads(recipe.to_toml()))
         different = [key for key in {**before, **now} if before.get(key) != now.get(key)]
         if different:
-            key = different[0]
+            said = [f"{key} = {before.get(key, 'default')} there, {now.get(key, 'default')} now" for key in different]
             raise InputError(
-                f"{run.path}: a finished run with another recipe "
-                f"({key} = {before.get(key, 'default')} there, {now.get(key, 'default')} now)",
-                remedy="choose another --out",
+                f"{run.path}: a finished run with another recipe ({'; '.join(said[:5])})",
+                remedy=f"choose another --out, such as {run.path}-2",
             )
 
 
@@ -300,15 +316,25 @@ def evaluate_run(
     run = Run(path)
     predictor = load(run.path, device=device)
     recipe = make_recipe(read_recipe(run.path / "recipe.toml"))
-    own = data is None or data == recipe.data.path
-    test = open_data(recipe.data).test if own else open_test(DataSpec(str(data)))
+    if data is None or data.rstrip("/") == recipe.data.path:
+        test, on = open_data(recipe.data).test, "test"
+    else:
+        test, on = open_test(DataSpec(data)), data
     if test.classes != predictor.spec.classes:
-        wrong = sorted(set(test.classes) ^ set(predictor.spec.classes))
+        test = _as_the_model_counts(test, predictor.spec.classes, on)
+    return evaluate(predictor, test, on=on, prior=prior, shots=recipe.split.shots)
+
+
+def _as_the_model_counts(images: Images, classes: tuple[str, ...], on: str) -> Images:
+    """Number labels as the model does; the data may lack classes, but not have others."""
+    unknown = [name for name in images.classes if name not in classes]
+    if unknown:
         raise InputError(
-            f"{data or recipe.data.path}: its classes are not the model's ({', '.join(wrong[:5]) or 'another order'})",
-            expected=f"the {len(predictor.spec.classes)} classes that the model was trained on",
+            f"{on}: {len(unknown)} classes that the model does not know: {', '.join(unknown[:5])}",
+            expected=f"some of its {len(classes)} classes, such as {', '.join(classes[:5])}",
         )
-    return evaluate(predictor, test, on="test" if own else str(data), prior=prior, shots=recipe.split.shots)
+    number = np.array([classes.index(name) for name in images.classes])
+    return dataclasses.replace(images, labels=number[images.labels], classes=classes)
 
 
 def predict_files(

@@ -65,4 +65,6 @@ def evaluate(predictor: Predictor, images: Images, *, on: str, prior: Prior | No
         uniform = scores - predictor.log_weights(None).double().cpu().numpy()
         metrics["nll"] = negative_log_likelihood(uniform, images.labels)
     named = predictor.home if prior is None else prior if isinstance(prior, str) else "given"
-    return {**metrics, "prior": named, "evaluated_on": on}
+    tested = images.class_counts().tolist()
+    facts = {"classes": list(spec.classes), "train_images": list(spec.counts), "test_images": tested}
+    return {**metrics, **facts, "prior": named, "evaluated_on": on}

@@ -202,7 +202,10 @@ def _check_keys(table: Any, kind: type, prefix: str) -> None:
     known = {f.name: known[f.name] for f in dataclasses.fields(kind)}
     for key, value in table.items():
         if key not in known:
-            raise InputError(f'recipe: key "{prefix}{key}" is unknown', remedy=nearest(key, known))
+            raise InputError(
+                f'recipe: key "{prefix}{key}" is unknown',
+                remedy=nearest(prefix + key, [prefix + name for name in known]),
+            )
         if dataclasses.is_dataclass(known[key]) and known[key] is not Method:
             _check_keys(value, known[key], f"{prefix}{key}.")
 

@@ -79,7 +79,7 @@ def pictures(tmp_path_factory):
 
 FLAGS = {
     "fit": {"data", "--method", "--backbone", "--recipe", "--set", "--out"},
-    "evaluate": {"run", "data", "--prior", "--json", "--device"},
+    "evaluate": {"run", "data", "--prior", "--json", "--device", "--by-class"},
     "predict": {"run", "pictures", "--top", "--prior", "--format", "--device"},
     "methods": set(),
     "pretrain": {"data", "--out", "--kind", "--backbone", "--dtype", "--set"},
@@ -258,9 +258,12 @@ def test_a_reader_that_has_had_enough_is_no_error():
 def test_fit_prints_progress_to_stderr_and_the_table_to_stdout(data, tmp_path):
     result = invoke("fit", data, "--method", "ce", *QUICK, "--out", tmp_path / "run")
     assert result.exit_code == 0
-    assert result.stderr.splitlines()[0] == "training: 1 steps"
-    assert result.stderr.splitlines()[1].startswith("training: done, loss ")
-    header, row, groups, where = result.stdout.splitlines()
+    said = result.stderr.splitlines()
+    assert said[0].startswith("hostile: ")
+    assert said[1] == "backbone tiny, weights random, pictures at 28 px"
+    assert said[-2] == "training: 1 steps"
+    assert said[-1].startswith("training: done, loss ")
+    header, row, groups, measured, where = result.stdout.splitlines()
     assert header.split() == [
         "balanced",
         "many",
@@ -280,6 +283,7 @@ def test_fit_prints_progress_to_stderr_and_the_table_to_stdout(data, tmp_path):
     assert values[2] == "n/a"  # no class has more than 100 images
     assert values[-3] == f"{metrics['nll']:.3f}"
     assert groups.startswith("classes: many 0, medium 0, few 6 (")
+    assert "under the prior: train" in measured
     assert where == f"run: {tmp_path / 'run'}"
 
 

@@ -14,16 +14,22 @@ def evaluate(
     data: Annotated[
         str | None, typer.Argument(help="Other data with the same classes: its test part, or all if it has none.")
     ] = None,
-    prior: Annotated[str | None, typer.Option(help="Class prior to assume: uniform, train, or a JSON file.")] = None,
+    prior: Annotated[
+        str | None,
+        typer.Option(help="Class prior: uniform, train, or a JSON file; by default the method's own."),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    by_class: Annotated[bool, typer.Option("--by-class", help="Print every class, too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of the table.")] = False,
 ) -> None:
-    """Print accuracy on many, medium and few, by class, and calibration. Nothing in the run is changed."""
+    """Print accuracy on many, medium and few, likelihood and calibration. Nothing in the run is changed."""
     from forktail import api
-    from forktail.cli.tables import print_metrics, read_prior
+    from forktail.cli.tables import print_classes, print_metrics, read_prior
 
     metrics = api.evaluate_run(run, data, prior=read_prior(prior), device=device)
     if as_json:
         typer.echo(json.dumps(metrics, indent=1, ensure_ascii=False))
     else:
         print_metrics(metrics)
+        if by_class:
+            print_classes(metrics)

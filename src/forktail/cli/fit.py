@@ -22,11 +22,12 @@ def fit(
 
     The same command again goes on with an interrupted run.
     """
-    from forktail import api
     from forktail.cli.progress import watcher
-    from forktail.cli.tables import print_run
 
-    with watcher() as progress:
+    with watcher() as progress:  # from here on Ctrl-C is answered, also while torch is being imported
+        from forktail import api
+        from forktail.cli.tables import print_run
+
         run = api.fit(
             data, method, backbone=backbone, recipe=recipe, settings=settings or (), out=out, progress=progress
         )

@@ -21,7 +21,10 @@ def predict(
     run: Annotated[Path, typer.Argument(help="Run directory that `forktail fit` wrote.")],
     pictures: Annotated[list[Path], typer.Argument(help="Picture files, or folders of them.")],
     top: Annotated[int, typer.Option(min=1, help="How many classes to print for each picture.")] = 3,
-    prior: Annotated[str | None, typer.Option(help="Class prior to assume: uniform, train, or a JSON file.")] = None,
+    prior: Annotated[
+        str | None,
+        typer.Option(help="Class prior: uniform, train, or a JSON file; by default the method's own."),
+    ] = None,
     form: Annotated[Form, typer.Option("--format", help="How to print.")] = Form.table,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
@@ -31,6 +34,7 @@ def predict(
     from forktail.errors import InputError
 
     found, problems = api.predict_files(run, pictures, prior=read_prior(prior), top=top, device=device)
-    print_predictions(found, form)
+    if found or not problems:
+        print_predictions(found, form)
     if problems:
         raise InputError(f"{len(problems)} of {len(found) + len(problems)} were left out: {'; '.join(problems[:5])}")

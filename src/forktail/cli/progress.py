@@ -24,6 +24,10 @@ class Bar:
         self.bars = bars
         self.task: TaskID | None = None
 
+    def note(self, text: str) -> None:
+        """Print above the bars."""
+        self.bars.console.print(text, highlight=False, markup=False)
+
     def begin(self, stage: str, done: int, total: int) -> None:
         """Start the stage's bar where the stage stands."""
         self.task = self.bars.add_task(stage, total=total, completed=done, note="")
@@ -45,6 +49,10 @@ class Lines:
 
     def __init__(self) -> None:
         self.stage, self.total, self.said = "", 0, 0.0
+
+    def note(self, text: str) -> None:
+        """Say it."""
+        self._say(text)
 
     def begin(self, stage: str, done: int, total: int) -> None:
         """Say what begins."""

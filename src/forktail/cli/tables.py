@@ -73,7 +73,29 @@ def print_metrics(metrics: dict[str, Any], label: str = "accuracy") -> None:
     groups = metrics["groups"]
     counts = ", ".join(f"{name} {groups['classes'][name]}" for name in ("many", "medium", "few"))
     edges = "; ".join(f"{name}: {text}" for name, text in groups["edges"].items())
-    out.print(f"classes: {counts} ({edges}); evaluated on {metrics['evaluated_on']}", markup=False, highlight=False)
+    tested = sum(n > 0 for n in metrics["test_images"])
+    lines = [
+        f"classes: {counts} ({edges}); head and tail are the two tasks",
+        f"measured on {sum(metrics['test_images'])} pictures of {tested} classes ({metrics['evaluated_on']}) under the"
+        f" prior: {metrics['prior']}; accuracies and ece in points, nll and risk in nats",
+    ]
+    for line in lines:
+        out.print(line, markup=False, highlight=False)
+
+
+def print_classes(metrics: dict[str, Any]) -> None:
+    """Print every class, the most frequent first.
+
+    Args:
+        metrics: What `forktail.evaluation.evaluate` returned.
+    """
+    table = Table("class", "training", "test", "accuracy", box=None, pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    rows = zip(metrics["classes"], metrics["train_images"], metrics["test_images"], metrics["per_class"], strict=True)
+    for name, trained, tested, accuracy in sorted(rows, key=lambda row: -row[1]):
+        table.add_row(inert(name), str(trained), str(tested), percent(accuracy))
+    console().print(table)
 
 
 def print_run(run: Run) -> None:
@@ -91,8 +113,30 @@ def print_run(run: Run) -> None:
             markup=False,
             highlight=False,
         )
+        alike = weights_alike(run)
+        if len(alike) > 1:
+            out.print(
+                f"the weight hardly matters to it: {min(alike):g} to {max(alike):g} are within 1 % of its range",
+                highlight=False,
+            )
     print_metrics(run.metrics)
     out.print(f"run: {run.path}", markup=False, highlight=False)
+
+
+def weights_alike(run: Run) -> list[float]:
+    """List the weights that the criterion cannot tell from the selected one at the selected depth.
+
+    Args:
+        run: A run with a criterion.
+
+    Returns:
+        Weights whose criterion is within 1 % of the table's range of the selected cell's.
+    """
+    with (run.path / "criterion.csv").open(encoding="utf-8", newline="") as lines:
+        rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(lines)]
+    totals = [row["total"] for row in rows]
+    limit = run.selection["value"] + 0.01 * (max(totals) - min(totals))
+    return [row["weight"] for row in rows if row["depth"] == run.selection["depth"] and row["total"] <= limit]
 
 
 def _runner_up(cell: dict[str, Any] | None) -> str:

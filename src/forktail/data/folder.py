@@ -56,10 +56,11 @@ def _part(folder: Path, classes: tuple[str, ...] | None) -> tuple[Images, int]:
     paths: list[str] = []
     labels: list[int] = []
     num_others = 0
+    unknown = [name for name in names if name not in classes]
+    if unknown:
+        found = f"{folder} has classes that the training part lacks: {some(unknown)}"
+        raise InputError(found, remedy="remove them, or give them training pictures")
     for name in names:
-        if name not in classes:
-            found = f'{folder} has the class "{name}", which the training part lacks'
-            raise InputError(found, remedy="remove it, or give it training pictures")
         pictures, others = _pictures(folder, name)
         if not pictures:
             raise InputError(f"class folder {folder / name} holds no picture", remedy="fill it or delete it")

@@ -51,8 +51,10 @@ def tail_counts(num_classes: int, n_max: int, imbalance: float, tail: Tail = "ex
     else:
         counts = [n_max if c < num_classes // 2 else int(n_max * ratio) for c in range(num_classes)]
     if counts[-1] == 0:
-        found = f"n_max {n_max} and imbalance {imbalance} leave the last class without an image"
-        raise InputError(found, remedy=f"set imbalance to at most {n_max}")
+        found = f"imbalance {imbalance} with {n_max} images in the largest class leaves none to the last class"
+        raise InputError(
+            found, remedy=f"set imbalance to at most {n_max}, or leave it out if the set has a tail already"
+        )
     return np.array(counts, dtype=np.int64)
 
 

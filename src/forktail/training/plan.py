@@ -47,10 +47,10 @@ class Plan:
         checks = {
             "epochs": (self.epochs >= 0, "a whole number >= 0"),
             "batch_size": (self.batch_size >= 1, "a whole number >= 1"),
-            "lr": (0 < self.lr <= 1000, "a number > 0, such as 0.001"),
+            "lr": (0 < self.lr <= 1000, "a number > 0 and <= 1000, such as 0.001"),
             "min_lr": (0 <= self.min_lr <= self.lr, "a number between 0 and lr"),
             "warmup": (0 <= self.warmup < 1, "a share in [0, 1)"),
-            "weight_decay": (0 <= self.weight_decay <= 1000, "a number >= 0, such as 0.05"),
+            "weight_decay": (0 <= self.weight_decay <= 1000, "a number from 0 to 1000, such as 0.05"),
             "betas": (all(0 <= beta < 1 for beta in self.betas), "two numbers in [0, 1)"),
             "clip": (0 <= self.clip < float("inf"), "a number >= 0; 0 does not clip"),
             "flops": (self.flops is None or 0 < self.flops < float("inf"), "a number > 0"),

@@ -8,6 +8,9 @@ from typing import Protocol
 class Progress(Protocol):
     """Listens to the engine; the command line has a bar and plain lines."""
 
+    def note(self, text: str) -> None:
+        """Hear a sentence that a user should read."""
+
     def begin(self, stage: str, done: int, total: int) -> None:
         """Hear that a stage begins at step ``done`` of ``total``."""
 
@@ -20,6 +23,9 @@ class Progress(Protocol):
 
 class Silent:
     """Tells nobody."""
+
+    def note(self, text: str) -> None:
+        """Say nothing."""
 
     def begin(self, stage: str, done: int, total: int) -> None:
         """Say nothing."""
