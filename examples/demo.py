@@ -17,7 +17,7 @@ from forktail.cli.tables import console, metrics_table
 
 DATA = ["data.n_max=20", "data.imbalance=10", "split.shots=quantile"]
 PLAN = ["plan.batch_size=32"]
-OSDTW = ["plan.epochs=20", "method.stage1_epochs=4", "method.refinement_epochs=3"]
+OSDTW = ["plan.epochs=16", "method.stage1_epochs=3", "method.refinement_epochs=2"]
 
 
 def main() -> None:
