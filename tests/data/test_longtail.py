@@ -79,7 +79,7 @@ def test_class_with_too_few_is_named() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((10, 50, 100, "exponential"), "leaves none to the last class; set it to at most 50"),
+        ((10, 50, 100, "exponential"), "leaves none to the last class; set imbalance to at most 50"),
         ((1, 50, 10, "exponential"), "1 classes"),
         ((10, 50, 0.5, "exponential"), "imbalance 0.5"),
         ((10, 50, float("nan"), "exponential"), "imbalance nan"),
