@@ -1,8 +1,8 @@
-.PHONY: demo test lint clean
+.PHONY: demo test lint pictures clean
 PYTHON ?= python3
 BIN := .venv/bin
 
-demo: .venv/ready          ## train OSDTW and two baselines on the embedded pictures
+demo: .venv/ready          ## compare OSDTW with three baselines on the embedded pictures, and write their reports
 	$(BIN)/python examples/demo.py
 
 test: lint                 ## every check: lint, types, tests, doctests
@@ -12,6 +12,13 @@ lint: .venv/ready          ## format, lint and types alone
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+pictures: demo             ## take the README's pictures of the demo's pages (needs Debian's chromium)
+	for page in compare.html runs/osdtw*-0/report.html; do \
+	  name=$$(basename $$page .html); \
+	  chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=1280,1750 \
+	    --screenshot=docs/$$name.png "file://$$(ls $(CURDIR)/runs/demo/$$page)"; \
+	done
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

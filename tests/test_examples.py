@@ -4,7 +4,6 @@ import importlib.util
 import json
 from pathlib import Path
 
-import matplotlib as mpl
 import pytest
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -19,29 +18,29 @@ def example(name):
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
-    """The demo's three runs, on a few images, and what it printed."""
-    folder = tmp_path_factory.mktemp("demo")
+    """The demo's folder, on a few images, and what it printed."""
+    folder = tmp_path_factory.mktemp("demo") / "runs"
     module = example("demo")
-    module.DATA = ["data.n_max=4", "data.imbalance=2", "split.shots=quantile"]
-    module.OSDTW = ["plan.epochs=1", "method.stage1_epochs=1", "method.refinement_epochs=1"]
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("sys.argv", ["demo.py", "--out", str(folder)])
-        module.main()
+    module.run_demo(folder, ["data.n_max=4", "data.imbalance=2", "split.shots=quantile", "plan.epochs=10"], [0])
     return folder
 
 
-def test_the_demo_compares_three_methods_at_equal_compute(demo):
-    def flops(name):
-        return sum(stage["flops"] for stage in json.loads((demo / name / "stages.json").read_text()))
+def test_the_demo_compares_its_methods_at_equal_compute(demo):
+    results = json.loads((demo / "comparison.json").read_text())
+    assert {row["method"] for row in results["methods"]} == {"osdtw", "ce", "logit_adjustment", "linear_probe"}
+    spent = {row["method"]: row["mean"]["training_flops"] for row in results["methods"]}
+    steps = json.loads((demo / "runs/ce-0/stages.json").read_text())[0]["steps"]
+    assert spent["logit_adjustment"] == spent["ce"]
+    assert spent["ce"] - 4 * spent["ce"] / steps < spent["osdtw"] <= spent["ce"]
+    assert spent["linear_probe"] < spent["ce"]
 
-    assert {path.name for path in demo.iterdir()} == {"osdtw", "ce", "logit_adjustment"}
-    one_step = flops("ce") / json.loads((demo / "ce/stages.json").read_text())[0]["steps"]
-    for baseline in ("ce", "logit_adjustment"):
-        assert flops("osdtw") - one_step < flops(baseline) <= flops("osdtw")
 
-
-def test_its_picture_is_drawn(demo, tmp_path, monkeypatch):
-    mpl.use("agg")
-    monkeypatch.setattr("sys.argv", ["draw_demo.py", "--runs", str(demo), "--out", str(tmp_path / "demo.png")])
-    example("draw_demo").main()
-    assert (tmp_path / "demo.png").stat().st_size > 20_000
+def test_both_pages_are_where_it_says(demo, capsys):
+    module = example("demo")
+    module.run_demo(demo, ["data.n_max=4", "data.imbalance=2", "split.shots=quantile", "plan.epochs=10"], [0])
+    said = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
+    assert said[-2:] == [
+        str(demo / "compare.html"),
+        str(demo / "runs/osdtw-stage1_epochs-5-refinement_epochs-3-0/report.html"),
+    ]
+    assert all(Path(path).is_file() for path in said[-2:])

@@ -17,25 +17,41 @@ ALLOWED = {
     "labels": {"errors"},
     "metrics": {"errors", "labels"},
     "theory": {"errors"},
-    "run": {"errors"},
+    "files": {"errors"},
+    "run": {"errors", "files"},
+    "report": {"errors", "labels", "run"},
     "runtime": {"errors"},
     "losses": {"errors", "labels"},
-    "data": {"errors", "labels"},
-    "backbones": {"errors", "labels"},
+    "data": {"errors", "files", "labels"},
+    "backbones": {"errors", "labels", "files"},
     "fisher": {"errors", "labels", "backbones", "losses", "theory"},
-    "training": {"errors", "run", "runtime", "data", "losses"},
-    "predictor": {"errors", "labels", "run", "data", "backbones"},
+    "training": {"errors", "files", "run", "runtime", "data", "losses"},
+    "predictor": {"errors", "labels", "files", "data", "backbones"},
     "evaluation": {"metrics", "data", "predictor", "training"},
     "methods": {"errors", "labels", "data", "backbones", "losses", "fisher", "theory", "training", "predictor"},
-    "recipe": {"errors", "labels", "data", "backbones", "training", "methods"},
-    "pretraining": {
-        *("errors", "labels", "metrics", "run", "runtime", "data", "backbones", "losses", "training", "recipe")
+    "recipe": {"errors", "labels", "run", "runtime", "data", "backbones", "training", "methods"},
+    "pretraining": {*("errors", "run", "runtime", "data", "backbones", "losses", "training", "recipe")},
+    "fitting": {
+        *("errors", "labels", "files", "run", "data", "backbones", "training", "methods", "predictor", "evaluation"),
+        *("recipe", "report"),
     },
-    "api": {
-        *("errors", "labels", "run", "runtime", "data", "backbones", "predictor", "evaluation", "methods", "recipe"),
-        "training",
+    "trained": {"errors", "run", "runtime", "data", "methods", "predictor", "evaluation", "recipe"},
+    "comparing": {"errors", "run", "data", "losses", "training", "methods", "recipe", "fitting", "report"},
+    "cli": {
+        *(
+            "errors",
+            "files",
+            "run",
+            "methods",
+            "training",
+            "predictor",
+            "pretraining",
+            "fitting",
+            "trained",
+            "comparing",
+        ),
+        "report",
     },
-    "cli": {"errors", "run", "api", "predictor", "methods", "training", "pretraining"},
 }
 
 

@@ -17,7 +17,9 @@ from forktail.metrics import (
     evaluate_scores,
     group_accuracy,
     macro_f1,
+    most_confused,
     negative_log_likelihood,
+    reliability,
 )
 
 COUNTS = ClassCounts([300, 150, 90, 40, 12, 3])
@@ -180,3 +182,51 @@ def test_bad_input_is_refused(scores, labels, message):
 def test_a_split_of_other_classes_is_refused():
     with pytest.raises(InputError, match="task split of 2 classes; expected 6 classes"):
         evaluate_scores(np.zeros((1, 6)), [0], COUNTS, TaskSplit(([0], [1])))
+
+
+def test_reliability_against_an_explicit_loop():
+    random = np.random.default_rng(3)
+    scores, labels = 2 * random.normal(size=(200, 4)), random.integers(0, 4, 200)
+    bins = reliability(scores, labels, num_bins=5)
+    probabilities = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+    confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
+    for number, found in enumerate(bins):
+        low, high = number / 5, (number + 1) / 5
+        inside = [i for i in range(200) if low < confidence[i] <= high]
+        assert (found["low"], found["high"], found["images"]) == (pytest.approx(low), pytest.approx(high), len(inside))
+        assert found["confidence"] == (pytest.approx(np.mean(confidence[inside])) if inside else None)
+        assert found["accuracy"] == (pytest.approx(np.mean(right[inside])) if inside else None)
+
+
+def test_the_calibration_error_is_that_of_the_reliability_bins():
+    random = np.random.default_rng(4)
+    scores, labels = 3 * random.normal(size=(300, 6)), random.integers(0, 6, 300)
+    gaps = [b["images"] * abs(b["accuracy"] - b["confidence"]) for b in reliability(scores, labels) if b["images"]]
+    assert calibration_error(scores, labels) == pytest.approx(sum(gaps) / 300)
+
+
+def test_confused_pairs_are_ranked_by_share_and_single_images_come_last():
+    """Class 0 (4 images): three taken for 1. Class 1 (2 images): both for 2. Class 2 (1 image): one for 0."""
+    labels = np.array([0, 0, 0, 0, 1, 1, 2])
+    predictions = np.array([1, 0, 1, 1, 2, 2, 0])
+    found = most_confused(predictions, labels, 3)
+    assert [(pair["true"], pair["predicted"], pair["images"], pair["share"]) for pair in found] == [
+        (1, 2, 2, 1.0),
+        (0, 1, 3, 0.75),
+        (2, 0, 1, 1.0),
+    ]
+    assert [pair["positions"] for pair in found] == [[4, 5], [0, 2, 3], [6]]
+    assert [len(pair["positions"]) for pair in most_confused(predictions, labels, 3, most=2, examples=1)] == [1, 1]
+
+
+def test_nothing_is_confused_where_all_is_right():
+    assert most_confused(np.array([0, 1]), np.array([0, 1]), 2) == []
+
+
+def test_the_likelihood_may_speak_of_another_prior_than_the_predictions():
+    counts, split = ClassCounts([30, 3]), TaskSplit(([0], [1]))
+    scores, uniform = np.array([[2.0, 0.0], [1.0, 0.0]]), np.zeros((2, 2))
+    found = evaluate_scores(scores, [0, 1], counts, split, likelihood_scores=uniform)
+    assert found["nll"] == pytest.approx(np.log(2))
+    assert found["accuracy"]["micro"] == 0.5
+    assert found["tasks"] == [[0], [1]]

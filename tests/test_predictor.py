@@ -160,3 +160,51 @@ def test_a_damaged_model_is_one_clear_line(tmp_path, damage):
         load()
     assert "\n" not in str(caught.value)
     assert str(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"counts": ["many", "few", "none"]},
+        {"counts": [90, 9]},
+        {"counts": [90, 9, 0]},
+        {"classes": ["a", "b"]},
+        {"tasks": [[0, 1], [1]]},
+        {"preprocess": {"size": 0, "mean": [0, 0, 0], "std": [1, 1, 1]}},
+        {"preprocess": {"size": 4, "mean": [0, 0, 0], "std": [1, 0, 1]}},
+        {"preprocess": {"size": 4, "mean": [0], "std": [1, 1, 1]}},
+        {"backbone": {"name": "tiny", "drop_path": 2}},
+        {"colour": "red"},
+        {"options": []},
+    ],
+    ids=str,
+)
+def test_a_description_that_contradicts_itself_is_refused_with_its_file(tmp_path, changes):
+    save_predictor(tmp_path, make())
+    path = tmp_path / "model.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    with pytest.raises(InputError, match=r"model\.json: not a model description \(.*\); expected what"):
+        read_spec(tmp_path)
+
+
+def test_a_trained_model_asks_for_no_other_weights_whatever_its_description_says(tmp_path):
+    save_predictor(tmp_path, make())
+    path = tmp_path / "model.json"
+    backbone = {"name": "vit_base_patch16_224.mae", "weights": None}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "backbone": backbone}))
+    assert read_spec(tmp_path).backbone.weights == "random"
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path):
+    model = make()
+    with torch.no_grad():
+        model.network.scale.fill_(torch.nan)
+    save_predictor(tmp_path, model)
+    with pytest.raises(InputError, match=r"network\.scale holds numbers that are not finite"):
+        load_weights(make(), tmp_path)
+
+
+def test_counts_of_any_size_are_a_prior(tmp_path):
+    np.testing.assert_allclose(make().log_weights([1e308, 1e308, 1e308]).exp(), 1 / 3, rtol=1e-6)
+    with pytest.raises(InputError, match="int too large"):
+        make().log_weights([10**400, 1, 1])

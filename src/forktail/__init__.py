@@ -3,17 +3,20 @@
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["InputError", "fit", "load"]
+__all__ = ["InputError", "compare", "fit", "load"]
 
 if TYPE_CHECKING:
-    from forktail.api import fit, load
+    from forktail.comparing.compare import compare
     from forktail.errors import InputError
+    from forktail.fitting import fit
+    from forktail.trained import load
 
 
 def __getattr__(name: str) -> Any:
     """Import public names when they are first used, so that `import forktail` is instant."""
-    if name not in __all__:
+    homes = {"InputError": "errors", "compare": "comparing.compare", "fit": "fitting", "load": "trained"}
+    if name not in homes:
         raise AttributeError(f"module 'forktail' has no attribute {name!r}")
     import importlib
 
-    return getattr(importlib.import_module("forktail.errors" if name == "InputError" else "forktail.api"), name)
+    return getattr(importlib.import_module(f"forktail.{homes[name]}"), name)

@@ -23,7 +23,23 @@ class InputError(Exception):
         self.found = found
         self.expected = expected
         self.remedy = remedy
-        super().__init__("; ".join(filter(None, [found, expected and f"expected {expected}", remedy])))
+        super().__init__(one_line("; ".join(filter(None, [found, expected and f"expected {expected}", remedy]))))
+
+
+def one_line(text: str) -> str:
+    r"""Keep a text on one line and inert, whatever a path or class name in it contains.
+
+    Args:
+        text: The text.
+
+    Returns:
+        The same with line ends, control characters, lone surrogates and marks of writing direction escaped.
+
+    Example:
+        >>> print(one_line("two\nlines, \u202eturned"))
+        two\nlines, \u202eturned
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -34,7 +50,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
         known: The names that exist.
 
     Returns:
-        ``did you mean "crt"?`` or ``one of: a, b``.
+        ``did you mean "crt"?`` or ``one of: a, b``; where nothing is known, to leave it out.
 
     Example:
         >>> nearest("osdwt", ["ce", "osdtw"])
@@ -43,5 +59,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
         'one of: ce, osdtw'
     """
     names = sorted(known)
+    if not names:
+        return "leave it out"
     close = difflib.get_close_matches(name, names, n=1)
     return f'did you mean "{close[0]}"?' if close else "one of: " + ", ".join(names)

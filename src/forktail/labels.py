@@ -187,6 +187,22 @@ class TaskSplit:
             )
         object.__setattr__(self, "tasks", tasks)
 
+    @classmethod
+    def single(cls, num_classes: int) -> TaskSplit:
+        """Return the split of an ordinary network: all classes in one task.
+
+        Args:
+            num_classes: C.
+
+        Returns:
+            The split.
+
+        Example:
+            >>> TaskSplit.single(3).num_tasks
+            1
+        """
+        return cls((np.arange(num_classes),))
+
     @property
     def num_tasks(self) -> int:
         """K."""

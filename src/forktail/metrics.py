@@ -20,6 +20,7 @@ def evaluate_scores(
     split: TaskSplit,
     rule: str = "A",
     training_logits: npt.ArrayLike | None = None,
+    likelihood_scores: npt.ArrayLike | None = None,
 ) -> dict[str, object]:
     """Measure everything that a report shows, ready for JSON: what cannot be computed is None, never nan.
 
@@ -36,10 +37,12 @@ def evaluate_scores(
         rule: Shot rule, see :meth:`forktail.labels.ClassCounts.shots`.
         training_logits: (N, C) adjusted logits of the training loss, z + logit pi, for ``risk``; None where the method
             does not train Bernoulli outputs.
+        likelihood_scores: (N, C) scores under the prior under which ``nll`` is measured; None for ``scores``.
 
     Returns:
         ``accuracy`` (balanced, micro, many, medium, few, head, tail, worst), ``groups`` (rule, edges, classes per
-        group), ``per_class``, ``macro_f1``, ``nll`` and ``risk`` in nats, ``ece``.
+        group), ``tasks`` (their classes), ``per_class``, ``macro_f1``, ``nll`` and ``risk`` in nats, ``ece``,
+        ``reliability`` and ``confused``.
 
     Raises:
         InputError: Shapes that do not fit together, scores that are not finite, or labels out of range.
@@ -70,13 +73,18 @@ def evaluate_scores(
             "edges": shots.edges,
             "classes": {name: int(classes.size) for name, classes in groups.items()},
         },
+        "tasks": [task.tolist() for task in split.tasks],
         "per_class": [_json(value) for value in per_class],
         "macro_f1": macro_f1(predictions, labels, counts.num_classes),
-        "nll": negative_log_likelihood(scores, labels),
+        "nll": negative_log_likelihood(
+            scores if likelihood_scores is None else _checked_scores(likelihood_scores, counts, "scores"), labels
+        ),
         "risk": None
         if training_logits is None
         else bernoulli_risk(_checked_scores(training_logits, counts, "training logits"), labels, counts.prior),
         "ece": calibration_error(scores, labels),
+        "reliability": reliability(scores, labels),
+        "confused": most_confused(predictions, labels, counts.num_classes),
     }
 
 
@@ -222,10 +230,89 @@ def calibration_error(scores: FloatArray, labels: IntArray, num_bins: int = 15) 
         >>> calibration_error(np.zeros((2, 2)), np.array([0, 0]))
         0.5
     """
-    confidence = np.exp(scores.max(axis=1) - _log_normaliser(scores))
-    bins = np.digitize(confidence, np.linspace(0, 1, num_bins + 1)[1:-1], right=True)
+    confidence, bins = _confidence_bins(scores, num_bins)
     gaps = np.bincount(bins, weights=(scores.argmax(axis=1) == labels) - confidence)
     return float(np.abs(gaps).sum() / labels.size)
+
+
+def reliability(scores: FloatArray, labels: IntArray, num_bins: int = 15) -> list[dict[str, float | None]]:
+    """Compare confidence and accuracy bin by bin, over the bins of `calibration_error`.
+
+    Args:
+        scores: (N, C) scores.
+        labels: (N,) class indices.
+        num_bins: Number of bins.
+
+    Returns:
+        Per bin its edges ``low`` and ``high``, its ``images``, and their mean ``confidence`` and ``accuracy``, both
+        None where there are none.
+
+    Example:
+        >>> reliability(np.zeros((2, 2)), np.array([0, 1]), num_bins=2)[0]
+        {'low': 0.0, 'high': 0.5, 'images': 2, 'confidence': 0.5, 'accuracy': 0.5}
+    """
+    confidence, bins = _confidence_bins(scores, num_bins)
+    images = np.bincount(bins, minlength=num_bins)
+    means = [
+        class_means(values, bins, num_bins)
+        for values in (confidence, (scores.argmax(axis=1) == labels).astype(np.float64))
+    ]
+    edges = np.linspace(0, 1, num_bins + 1)
+    return [
+        {
+            "low": float(edges[number]),
+            "high": float(edges[number + 1]),
+            "images": int(images[number]),
+            "confidence": _json(means[0][number]),
+            "accuracy": _json(means[1][number]),
+        }
+        for number in range(num_bins)
+    ]
+
+
+def most_confused(
+    predictions: IntArray, labels: IntArray, num_classes: int, most: int = 8, examples: int = 4
+) -> list[dict[str, object]]:
+    """Find the pairs of classes of which one is most often taken for the other.
+
+    Pairs are ranked by the share of the true class's images, then by their number; a single image is no pattern, so
+    pairs of one image come last.
+
+    Args:
+        predictions: (N,) class indices.
+        labels: (N,) class indices.
+        num_classes: C.
+        most: How many pairs to return.
+        examples: How many images to name for each.
+
+    Returns:
+        Per pair the ``true`` and the ``predicted`` class, how many ``images``, which ``share`` of the true class they
+        are, and the ``positions`` of the first of them.
+
+    Example:
+        >>> most_confused(np.array([1, 1, 0]), np.array([0, 0, 0]), 2)
+        [{'true': 0, 'predicted': 1, 'images': 2, 'share': 0.6666666666666666, 'positions': [0, 1]}]
+    """
+    wrong = np.flatnonzero(predictions != labels)
+    pairs, images = np.unique(labels[wrong] * num_classes + predictions[wrong], return_counts=True)
+    share = images / np.bincount(labels, minlength=num_classes)[pairs // num_classes]
+    worst = np.lexsort((pairs, -images, -share, images == 1))[:most]
+    return [
+        {
+            "true": int(true := pairs[rank] // num_classes),
+            "predicted": int(predicted := pairs[rank] % num_classes),
+            "images": int(images[rank]),
+            "share": float(share[rank]),
+            "positions": np.flatnonzero((labels == true) & (predictions == predicted))[:examples].tolist(),
+        }
+        for rank in worst
+    ]
+
+
+def _confidence_bins(scores: FloatArray, num_bins: int) -> tuple[FloatArray, IntArray]:
+    """(N,) probability of the most probable class, and the bin (lo, hi] that it falls into."""
+    confidence = np.exp(scores.max(axis=1) - _log_normaliser(scores))
+    return confidence, np.digitize(confidence, np.linspace(0, 1, num_bins + 1)[1:-1], right=True)
 
 
 def _log_normaliser(scores: FloatArray) -> FloatArray:

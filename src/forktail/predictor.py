@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import Any, Literal, NoReturn, final
 
 import numpy as np
 import numpy.typing as npt
 import safetensors
 import torch
 from PIL import Image
+from pydantic import TypeAdapter, ValidationError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
@@ -22,11 +24,13 @@ from forktail.backbones.open import BackboneSpec
 from forktail.data.augment import Preprocess
 from forktail.data.loose_pictures import open_loose_picture
 from forktail.data.picture_files import as_rgb
-from forktail.errors import InputError
+from forktail.errors import InputError, nearest
+from forktail.files import read_json, reason, write_atomically
 from forktail.labels import ClassCounts, TaskSplit
-from forktail.run import write_atomically
 
 FORMAT = 1
+AGAIN = "the run is damaged: train it again with another --out"
+IN_ORDER = "give the numbers in the order of the classes in model.json"
 
 Rule = Literal["softmax", "adjusted", "margin", "posterior"]
 Prior = Literal["uniform", "train"] | Sequence[float]
@@ -216,15 +220,25 @@ class Predictor(nn.Module):
         prior = self.home if prior is None else prior
         if isinstance(prior, str):
             if prior not in ("uniform", "train"):
-                raise InputError(f'prior "{prior}"', expected='"uniform", "train" or one number per class')
+                raise InputError(
+                    f'prior "{prior}"',
+                    expected='"uniform", "train" or one number per class',
+                    remedy=nearest(prior, ["uniform", "train"]),
+                )
             return self.log_prior if prior == "train" else torch.zeros_like(self.log_prior)
-        weights = np.asarray(prior, dtype=np.float64)
+        expected = f"{len(self.spec.classes)} finite numbers > 0, one per class"
+        try:
+            weights = np.asarray(prior, dtype=np.float64)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise InputError(f"prior: {reason(error)}", expected=expected, remedy=IN_ORDER) from None
         if weights.shape != (len(self.spec.classes),) or not (weights > 0).all() or not np.isfinite(weights).all():
             raise InputError(
                 f"prior with shape {weights.shape} and smallest entry {weights.min(initial=np.inf):g}",
-                expected=f"{len(self.spec.classes)} numbers > 0, one per class",
+                expected=expected,
+                remedy=IN_ORDER,
             )
-        return torch.from_numpy(np.log(weights / weights.sum())).to(self.log_prior)
+        logs = np.log(weights)
+        return torch.from_numpy(logs - np.logaddexp.reduce(logs)).to(self.log_prior)
 
     @torch.no_grad()
     def predict(
@@ -280,7 +294,9 @@ def as_picture(image: Image.Image | npt.NDArray[np.uint8] | str | Path) -> Image
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.shape[2:] not in ((), (3,)) or image.ndim not in (2, 3):
             raise InputError(
-                f"an array of {image.dtype} with shape {image.shape}", expected="uint8 with shape (H, W) or (H, W, 3)"
+                f"an array of {image.dtype} with shape {image.shape}",
+                expected="uint8 with shape (H, W) or (H, W, 3)",
+                remedy="bring the levels to 0..255 and convert it with .astype('uint8')",
             )
         image = Image.fromarray(image)
     return as_rgb(image)
@@ -312,29 +328,51 @@ def read_spec(folder: Path) -> ModelSpec:
         InputError: If there is no model, or it is not one that this version can read.
     """
     path = model_folder(folder) / "model.json"
+    if not os.path.isfile(path):
+        _no_model(folder)
+    facts = read_json(path, expected="a model description", remedy=AGAIN)
+    if not isinstance(facts, dict) or facts.pop("format", None) != FORMAT:
+        raise InputError(
+            f"{path}: written by another version of forktail, or damaged", expected=f"format {FORMAT}", remedy=AGAIN
+        )
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-        if facts.pop("format") != FORMAT:
-            raise InputError(f"{path}: written by another version of forktail", remedy="train the model again")
-        facts["backbone"] = BackboneSpec(**facts["backbone"])
-        facts["preprocess"] = Preprocess(**{k: _as_tuple(v) for k, v in facts["preprocess"].items()})
-        facts["tasks"] = tuple(tuple(task) for task in facts["tasks"])
-        facts["classes"], facts["counts"] = tuple(facts["classes"]), tuple(facts["counts"])
-        return ModelSpec(**facts)
-    except OSError:
+        spec = _spec_of(facts)
+    except (ValidationError, ValueError, InputError) as error:
         raise InputError(
-            f"{folder}: holds no model",
-            expected="a finished run or its model folder",
-            remedy="train one with `forktail fit`",
+            f"{path}: not a model description ({_first(error)})", expected="what `forktail fit` wrote", remedy=AGAIN
         ) from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    # whatever the file says, a trained model takes no other weights than its own: nothing is downloaded
+    return dataclasses.replace(spec, backbone=dataclasses.replace(spec.backbone, weights="random"))
+
+
+def _spec_of(facts: dict[str, Any]) -> ModelSpec:
+    unknown = facts.keys() - {field.name for field in dataclasses.fields(ModelSpec)}
+    if unknown:
+        raise ValueError(f"unknown: {', '.join(sorted(unknown))}")
+    spec = TypeAdapter(ModelSpec).validate_python(facts)
+    if not len(spec.classes) == spec.class_counts.num_classes == spec.split.num_classes:
+        raise ValueError(f"{len(spec.classes)} classes, {len(spec.counts)} counts, tasks {spec.tasks}")
+    return spec
+
+
+def _no_model(folder: Path) -> NoReturn:
+    finished = "a finished run or its model folder"
+    if not os.path.isdir(folder):
+        found = "a file" if os.path.isfile(folder) else "no such folder"
+        raise InputError(f"{folder}: {found}", expected=finished, remedy="train one with `forktail fit`")
+    if (folder / "recipe.toml").is_file():
         raise InputError(
-            f"{path}: not a model description ({error})", remedy="the run is damaged; train it again"
-        ) from (None)
+            f"{folder}: an unfinished run", expected=finished, remedy="give the command that began it again: it goes on"
+        )
+    raise InputError(f"{folder}: holds no model", expected=finished, remedy="train one with `forktail fit`")
 
 
-def _as_tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+def _first(error: Exception) -> str:
+    """Say the first thing that is wrong, and at which key."""
+    if not isinstance(error, ValidationError):
+        return " ".join(str(error).split())
+    problem = error.errors(include_url=False)[0]
+    return f"{'.'.join(map(str, problem['loc']))}: {problem['msg'].lower()}"
 
 
 def model_folder(folder: Path) -> Path:
@@ -366,10 +404,14 @@ def load_weights(predictor: Predictor, folder: Path) -> Predictor:
     try:
         with safetensors.safe_open(path, framework="pt") as stream:
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 - not a mapping
+    except (OSError, safetensors.SafetensorError) as error:
+        raise InputError(f"{path}: {reason(error)}", expected="the model's weights", remedy=AGAIN) from None
+    try:
         predictor.load_state_dict(tensors)
-    except OSError:
-        raise InputError(f"{path}: no such file", expected="the model's weights", remedy="train it again") from None
-    except (safetensors.SafetensorError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: does not fit its model.json ({reason[:200]})", remedy="train it again") from None
+    except RuntimeError as error:
+        found = f"{path}: does not fit its model.json ({' '.join(str(error).split())[:200]})"
+        raise InputError(found, expected="weights and description of one model", remedy=AGAIN) from None
+    broken = next((name for name, value in tensors.items() if not torch.isfinite(value).all()), None)
+    if broken:
+        raise InputError(f"{path}: {broken} holds numbers that are not finite", expected="finite weights", remedy=AGAIN)
     return predictor.eval()

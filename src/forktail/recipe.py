@@ -18,7 +18,11 @@ from forktail.data.open import DataSpec
 from forktail.errors import InputError, nearest
 from forktail.labels import ClassCounts, TaskSplit, by_mass, by_rank
 from forktail.methods import Method, find_method
+from forktail.run import Run
+from forktail.runtime import Runtime
+from forktail.training.engine import Engine
 from forktail.training.plan import Plan
+from forktail.training.progress import Progress
 
 Table = dict[str, Any]
 
@@ -81,6 +85,28 @@ class Recipe:
             if not 0 <= getattr(self, name) < float("inf"):
                 raise InputError(f"recipe: {name} = {getattr(self, name)}", expected="a number >= 0")
 
+    def engine(self, run: Run, *, cache: Path | None = None, progress: Progress | None = None) -> Engine:
+        """Return the engine that trains what the recipe describes.
+
+        Args:
+            run: Where to.
+            cache: Folder of trained stages; by default the run's own.
+            progress: Who is told how far it is.
+
+        Returns:
+            An engine on the recipe's device.
+        """
+        return Engine(
+            run,
+            self.plan,
+            seed=self.seed,
+            runtime=Runtime.open(self.device),
+            cache=cache,
+            progress=progress,
+            workers=self.workers,
+            checkpoint_seconds=self.checkpoint_seconds,
+        )
+
     def to_toml(self) -> str:
         """Write the recipe with every value spelled out; a value of None is left out.
 
@@ -131,7 +157,7 @@ def read_recipe(path: str | Path) -> Table:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"recipe {path}: {error.strerror}", expected="a TOML file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"recipe {path}: {error}", expected="a TOML file") from None
 
 
@@ -163,7 +189,7 @@ def apply_settings(table: Table, settings: Iterable[str]) -> Table:
             place = place.setdefault(name, {})
             if not isinstance(place, dict):
                 raise InputError(f'--set {setting}: "{name}" is a value', expected="the name of a table before the dot")
-        place[names[-1]] = _toml_value(text.strip())
+        place[names[-1]] = _toml_value(text.strip(), setting)
     return result
 
 
@@ -226,11 +252,13 @@ def _validated(kind: Any, value: Any, name: str) -> Any:
     raise InputError(f"recipe: {key} = {first['input']!r}", expected=expected)
 
 
-def _toml_value(text: str) -> Any:
+def _toml_value(text: str, setting: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+    except RecursionError as error:
+        raise InputError(f"--set {setting}: {error}", expected="brackets that end") from None
 
 
 def _copied(table: Table) -> Table:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,39 +13,17 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from forktail.errors import InputError
+from forktail.files import cannot_write, read_json, reason, write_atomically
 
-
-def write_atomically(path: Path, content: str | Callable[[Path], None]) -> None:
-    """Replace a file in one step, so that a kill leaves either the old or the new content.
-
-    Args:
-        path: The file; one process at a time writes it.
-        content: Its new content as text, or what writes it to a path.
-
-    Raises:
-        InputError: If the folder cannot be written, or the disk is full.
-    """
-    part = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if callable(content):
-            content(part)
-        else:
-            part.write_text(content, encoding="utf-8")
-        with part.open("rb") as written:
-            os.fsync(written.fileno())
-        part.replace(path)
-    except OSError as error:
-        raise InputError(f"{path}: {_reason(error)}", remedy="choose another --out, or make room") from None
-
-
-def _reason(error: OSError) -> str:
-    return f"cannot be written ({error.strerror or error})"
+DAMAGED = "give the folder of a finished run, or train it again"
+BEGINNING = {".lock", "recipe.toml", "env.json"}  # what a run holds before its first stage
 
 
 @contextmanager
 def only_writer(folder: Path, *, wait: bool = False) -> Iterator[None]:
     """Hold a folder's lock; the operating system frees it when the process ends, however it ends.
+
+    A folder that is made here and then holds no work is removed again where the body fails.
 
     Args:
         folder: The folder to lock; it is made where it is missing.
@@ -56,12 +35,10 @@ def only_writer(folder: Path, *, wait: bool = False) -> Iterator[None]:
     Raises:
         InputError: If another process is writing there, or the folder cannot be made.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder}: {_reason(error)}", remedy="choose another --out") from None
+    made = [place for place in (folder, *folder.parents) if not os.path.lexists(place)]
     lock = FileLock(folder / ".lock")
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=-1 if wait else 0)
     except Timeout:
         raise InputError(
@@ -69,10 +46,59 @@ def only_writer(folder: Path, *, wait: bool = False) -> Iterator[None]:
             expected="one writer per run directory",
             remedy="wait for it, or choose another --out",
         ) from None
+    except FileExistsError:
+        raise InputError(f"{folder}: a file", expected="a folder to write to", remedy="choose another --out") from None
+    except (OSError, NotImplementedError) as error:
+        cannot_write(folder, error)
     try:
         yield
+    except BaseException:
+        if made and not wait:
+            _withdraw(folder, made)
+        raise
     finally:
         lock.release()
+
+
+def _withdraw(folder: Path, made: list[Path]) -> None:
+    """Remove the folders that were made for a run that was refused before its first stage."""
+    with contextlib.suppress(OSError):
+        left = {entry.name for entry in folder.iterdir()}
+        if left <= BEGINNING:
+            for name in left:
+                (folder / name).unlink()
+            for place in made:
+                place.rmdir()
+
+
+@contextmanager
+def as_fit_wrote_it(path: Path) -> Iterator[None]:
+    """Blame the file where what is read from it lacks a key or has another type.
+
+    Args:
+        path: The file whose content is used inside.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        InputError: In place of a KeyError, IndexError, TypeError, ValueError or AttributeError.
+
+    Example:
+        >>> with as_fit_wrote_it(Path("run/cost.json")):
+        ...     {}["flops"]
+        Traceback (most recent call last):
+        ...
+        forktail.errors.InputError: run/cost.json: not as `forktail fit` wrote it (KeyError: 'flops'); expected ...
+    """
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"{path}: not as `forktail fit` wrote it ({type(error).__name__}: {reason(error)})",
+            expected="the file of a finished run",
+            remedy=DAMAGED,
+        ) from None
 
 
 class Run:
@@ -109,13 +135,29 @@ class Run:
     @property
     def metrics(self) -> dict[str, Any]:
         """Content of ``metrics.json``."""
-        content: dict[str, Any] = self.read_json("metrics.json")
-        return content
+        return self.read_object("metrics.json")
 
     @property
     def selection(self) -> dict[str, Any]:
         """Content of ``selection.json``."""
-        content: dict[str, Any] = self.read_json("selection.json")
+        return self.read_object("selection.json")
+
+    def read_object(self, name: str) -> dict[str, Any]:
+        """Read one of the run's JSON files that holds named values.
+
+        Args:
+            name: File name inside the run.
+
+        Returns:
+            Its content.
+
+        Raises:
+            InputError: If the run does not hold such a file, or something else is in it.
+        """
+        content = self.read_json(name)
+        if not isinstance(content, dict):
+            found = f"{self.path / name}: a JSON {type(content).__name__}"
+            raise InputError(found, expected="a JSON object", remedy=DAMAGED)
         return content
 
     def read_json(self, name: str) -> Any:
@@ -130,17 +172,7 @@ class Run:
         Raises:
             InputError: If the run does not hold such a file, or it is no JSON.
         """
-        path = self.path / name
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise InputError(
-                f"{path}: {error.strerror}",
-                expected="a finished run",
-                remedy="give the folder that `forktail fit` wrote",
-            ) from None
-        except ValueError as error:
-            raise InputError(f"{path}: not valid JSON ({error})", remedy="the run is damaged; train it again") from None
+        return read_json(self.path / name, expected="a finished run", remedy=DAMAGED)
 
     def write_json(self, name: str, content: Any) -> None:
         """Write a JSON file atomically; a number that is not finite is refused.
@@ -170,14 +202,3 @@ class Run:
         """
         lines = (json.dumps(record, ensure_ascii=False, allow_nan=False) for record in records)
         write_atomically(self.path / name, "".join(line + "\n" for line in lines))
-
-    def append_line(self, name: str, record: dict[str, Any]) -> None:
-        """Append one JSON line.
-
-        Args:
-            name: File name inside the run.
-            record: The object.
-        """
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / name).open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")

@@ -76,12 +76,6 @@ def test_units_agree_with_timm(case):
         assert layered.unit_of(name) == (blocks + 1 if is_readout else groups[theirs]), theirs
 
 
-def test_chain_lists_stem_units_readout(case):
-    layered = adapt(case[0])
-    assert layered.chain() == [layered.stem, *layered.units, layered.readout]
-    assert layered.depth == len(layered.units)
-
-
 def test_unit_of_unknown_name_is_refused(case):
     with pytest.raises(ValueError, match="no parameter"):
         adapt(case[0]).unit_of("units.99.weight")

@@ -71,7 +71,7 @@ def test_every_parameter_equals_its_source(name, depth, decoders):
             checked += len(list(network.layer(task, index).parameters()))
         assert_bit_equal(network.classifier(task), own[0].classifier(own[1]))
         checked += 2
-    twice = len(list(network.shared_parameters()))
+    twice = len(list(network.shared.parameters()))
     assert checked - twice == len(list(network.parameters()))
 
 
@@ -115,7 +115,7 @@ def test_gradient_reaches_every_parameter(name, depth):
 def test_shared_part_runs_exactly_once(depth):
     network = Forked(toy(), SPLIT, depth)
     calls = []
-    for index, layer in enumerate(network.shared_modules()):
+    for index, layer in enumerate(network.shared.values()):
         layer.register_forward_hook(lambda *_, index=index: calls.append(index))
     network(torch.zeros(2, 6))
     assert calls == list(range(depth + 1 if depth else 0))
@@ -144,8 +144,8 @@ def test_names_carry_the_chain_index(depth):
 @pytest.mark.parametrize("depth", range(4))
 def test_shared_and_own_parameters_are_all_there_are(depth):
     network = Forked(toy(), SPLIT, depth)
-    shared = {id(parameter) for parameter in network.shared_parameters()}
-    own = {id(parameter) for parameter in network.own_parameters()}
+    shared = {id(parameter) for parameter in network.shared.parameters()}
+    own = {id(parameter) for parameter in network.branches.parameters()}
     assert not shared & own
     assert shared | own == {id(parameter) for parameter in network.parameters()}
     assert len(shared) == (0 if depth == 0 else 2 * (depth + 1))

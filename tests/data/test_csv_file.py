@@ -64,9 +64,17 @@ def test_files_of_two_folders_are_each_relative_to_their_own(tmp_path: Path, wri
         ("file,label\n", "line 1: columns file, label; expected path, label"),
         ("", "line 1: columns none"),
         ("path,label\n", "holds no rows"),
-        ("path,label\np/000.png\n", "line 2: a field is empty"),
-        ("path,label\np/000.png,\n", "line 2: a field is empty"),
-        ("path,label,split\np/000.png,a,tset\n", 'line 2: split "tset"; did you mean "test"'),
+        ("path;label\n", "columns path;label; expected .*separated by commas; there is no column"),
+        ("path,label,path\n", "each once; rename or delete the repeated column"),
+        ("path,label\np/000.png,big, red\n", "line 2: 3 fields; expected 2"),
+        ('path,label\n"p/000.png,a\n', "line 2: .*; close or remove the quotes"),
+        ("path,label\np\0/000.png,a\n", r"line 2: no file .*p\\x00/000.png"),
+        ("path,label\np/000.png\n", "line 2: 1 fields; expected 2, as in the header"),
+        ("path,label\np/000.png,\n", "line 2: the field label is empty"),
+        (
+            "path,label,split\np/000.png,a,tset\n",
+            'line 2: split "tset"; expected train, test, val; did you mean "test"',
+        ),
         ("path,label\np/000.png,a\np/009.png,b\n", r"line 3: no file .*009.png \(1 of 2 files missing\)"),
         ("path,label,split\np/000.png,a,train\np/001.png,b,train\np/002.png,c,test\n", 'line 4: .* class "c"'),
         ("path,label,split\np/000.png,a,test\n", "0 classes in the training rows"),
@@ -75,3 +83,16 @@ def test_files_of_two_folders_are_each_relative_to_their_own(tmp_path: Path, wri
 def test_bad_files(write: Callable[..., Path], text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         open_csv(write(text))
+
+
+def test_space_round_a_field_and_empty_columns_of_a_spreadsheet_are_no_matter(write: Callable[..., Path]) -> None:
+    splits = open_csv(write("path , label,,\np/000.png, a,,\n p/001.png,b ,,\n\n"))
+    assert splits.train.classes == ("a", "b")
+
+
+def test_a_byte_order_mark_and_any_line_ends(tmp_path: Path, write: Callable[..., Path]) -> None:
+    for end in (b"\n", b"\r\n", b"\r"):
+        (tmp_path / "b.csv").write_bytes(
+            b"\xef\xbb\xbf" + end.join([b"path,label", b"p/000.png,a", b'"p/001.png",b', b""])
+        )
+        assert open_csv(tmp_path / "b.csv").train.classes == ("a", "b")

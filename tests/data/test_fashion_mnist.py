@@ -49,8 +49,12 @@ def test_missing_files_explain_the_package(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("train-images-idx3-ubyte.gz", b"no gzip", "expected an idx file compressed"),
-        ("train-images-idx3-ubyte.gz", gzip.compress(bytes(100), mtime=0)[:-12], "expected an idx file compressed"),
+        ("train-images-idx3-ubyte.gz", b"no gzip", "expected a whole idx file, or one compressed"),
+        (
+            "train-images-idx3-ubyte.gz",
+            gzip.compress(bytes(100), mtime=0)[:-12],
+            "expected a whole idx file, or one compressed",
+        ),
         ("train-images-idx3-ubyte", bytes([0, 0, 8, 1, 0, 0, 0, 0]), "begins with 00000801"),
         (
             "train-images-idx3-ubyte",

@@ -67,7 +67,9 @@ def test_empty_class_folder(tmp_path: Path, make_pictures: Make) -> None:
     make_pictures("a", 1)
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "readme.txt").touch()
-    with pytest.raises(InputError, match="b holds no picture; fill it or delete it"):
+    with pytest.raises(
+        InputError, match="b holds no picture; expected one or more in each class; fill it or delete it"
+    ):
         open_folder(tmp_path)
 
 
@@ -89,3 +91,36 @@ def test_pictures_without_class_folders(tmp_path: Path, make_pictures: Make, par
 def test_nothing_at_all(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has no class folders"):
         open_folder(tmp_path)
+
+
+def test_parts_under_other_names_are_not_taken_for_classes(tmp_path: Path, make_pictures: Make) -> None:
+    for folder in ("Training/a", "Training/b", "Valid/a"):
+        make_pictures(folder, 1)
+    with pytest.raises(InputError, match=r"Training holds folders.*; rename Training to train, Valid to val"):
+        open_folder(tmp_path)
+    make_pictures("c", 1)  # beside other classes, it is one
+    assert open_folder(tmp_path).train.classes == ("c", "Training", "Valid")
+
+
+def test_classes_called_like_parts_are_classes_when_they_hold_pictures(tmp_path: Path, make_pictures: Make) -> None:
+    for name in ("Test", "Train"):
+        make_pictures(name, 2)
+    assert open_folder(tmp_path).train.classes == ("Test", "Train")
+
+
+def test_a_linked_class_is_a_class_and_a_linked_folder_below_belongs_to_it(tmp_path: Path, make_pictures: Make) -> None:
+    make_pictures("set/a", 1)
+    make_pictures("elsewhere/b", 2)
+    make_pictures("more", 3)
+    (tmp_path / "set/b").symlink_to(tmp_path / "elsewhere/b")
+    (tmp_path / "set/a/more").symlink_to(tmp_path / "more")
+    (tmp_path / "set/a/loop").symlink_to(tmp_path / "set/a")
+    np.testing.assert_array_equal(open_folder(tmp_path / "set").train.class_counts(), [4, 2])
+
+
+def test_a_class_that_links_above_itself_would_hold_all_pictures(tmp_path: Path, make_pictures: Make) -> None:
+    make_pictures("set/a", 1)
+    make_pictures("set/b", 1)
+    (tmp_path / "set/all").symlink_to(tmp_path)
+    with pytest.raises(InputError, match="set/all links to a folder that holds it"):
+        open_folder(tmp_path / "set")

@@ -96,12 +96,13 @@ def test_test_typefaces_never_occur_in_training(monkeypatch: pytest.MonkeyPatch)
     """Blank the test family's bitmaps: training pictures stay, test pictures lose their ink; and the reverse."""
     from forktail.data import glyphs as module
 
-    characters, bitmaps = module._embedded()
+    stored = {name: module.embedded(name) for name in ("classes", "bitmaps")}
     usual = glyphs(n_max=3, imbalance=1, test_per_class=2)
     for blank, changed in [(slice(12, 16), "test"), (slice(0, 12), "train")]:
-        emptied = bitmaps.copy()
+        emptied = stored["bitmaps"].copy()
         emptied[blank] = 0
-        monkeypatch.setattr(module, "_embedded", lambda emptied=emptied: (characters, emptied))
+        changed_file = stored | {"bitmaps": emptied}
+        monkeypatch.setattr(module, "embedded", changed_file.__getitem__)
         other = glyphs(n_max=3, imbalance=1, test_per_class=2)
         for split in ("train", "test"):
             same = [

@@ -58,7 +58,9 @@ def test_root(tmp_path: Path, write: Callable[..., Path]) -> None:
     (tmp_path / "lists").mkdir()
     moved = path.rename(tmp_path / "lists" / "l.txt")
     assert len(open_list(moved, root=tmp_path / "some pictures").train) == 2
-    with pytest.raises(InputError, match=r"l.txt, line 1: no file .*000.png \(2 of 2 files missing\); set data.root"):
+    with pytest.raises(
+        InputError, match=r"l.txt, line 1: no file .*000.png \(2 of 2 files missing\); expected .* set data.root"
+    ):
         open_list(moved)
 
 
@@ -101,7 +103,7 @@ def test_first_missing_file_is_named_with_its_line(tmp_path: Path, write: Callab
 
 def test_binary_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "l.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match="expected a text file in UTF-8"):
+    with pytest.raises(InputError, match=r"l.txt, line 1: byte 0xff is no UTF-8; expected a list in UTF-8"):
         open_list(tmp_path / "l.txt")
 
 
@@ -111,3 +113,52 @@ def test_fingerprint_does_not_depend_on_where_the_folder_lies(tmp_path: Path, ma
     before = open_list(tmp_path / "here" / "l.txt").train.fingerprint
     (tmp_path / "here").rename(tmp_path / "there")
     assert open_list(tmp_path / "there" / "l.txt").train.fingerprint == before
+
+
+def test_a_label_with_a_space_is_explained(write: Callable[..., Path]) -> None:
+    with pytest.raises(InputError, match=r"no file .*000.png big .*; in a list, a label holds no space"):
+        open_list(write("big cat", "dog"))
+
+
+def test_numbers_that_are_read_as_names_are_noted_with_the_first_word(write: Callable[..., Path]) -> None:
+    splits = open_list(write("0", "1", "1O"))
+    assert splits.train.classes == ("0", "1", "1O")
+    assert splits.notes == (
+        f'labels were read as names, because "1O" ({write("0", "1", "1O")}, line 3) is no whole number.',
+    )
+
+
+def test_a_picture_with_two_labels_is_an_error_and_a_repeated_one_a_note(tmp_path: Path, make_pictures: Make) -> None:
+    make_pictures("p", 3)
+    path = tmp_path / "l.txt"
+    path.write_text("p/000.png a\np/001.png b\np/../p/000.png b\n")
+    with pytest.raises(InputError, match=r'line 3: .* has the label "b", but "a" in .*line 1; expected one label'):
+        open_list(path)
+    path.write_text("p/000.png a\np/001.png b\np/../p/000.png a\n")
+    assert open_list(path).notes == ("1 rows repeat a picture of their part; it counts each time.",)
+
+
+def test_a_picture_of_the_training_in_the_test_is_noted(tmp_path: Path, make_pictures: Make) -> None:
+    make_pictures("p", 3)
+    (tmp_path / "l.txt").write_text("p/000.png 0\np/001.png 1\n")
+    (tmp_path / "t.txt").write_text("p/000.png 00\np/002.png 1\n")
+    (note,) = open_list(tmp_path / "l.txt", tmp_path / "t.txt").notes
+    assert note == "1 pictures stand in two parts: a test on pictures of the training says little."
+
+
+@pytest.mark.parametrize("label", ["9" * 19, "9" * 5000])
+def test_a_number_too_long_for_a_class_is_a_name(write: Callable[..., Path], label: str) -> None:
+    assert open_list(write("a", label)).train.classes == (label, "a")
+
+
+def test_line_ends_of_an_old_system(tmp_path: Path, make_pictures: Make) -> None:
+    make_pictures("p", 2)
+    (tmp_path / "l.txt").write_bytes(b"p/000.png a\rp/001.png b\r")
+    assert open_list(tmp_path / "l.txt").train.classes == ("a", "b")
+
+
+def test_a_long_line_is_not_repeated_whole(tmp_path: Path) -> None:
+    (tmp_path / "l.txt").write_text("x" * 100_000)
+    with pytest.raises(InputError) as caught:
+        open_list(tmp_path / "l.txt")
+    assert len(str(caught.value)) < 500

@@ -72,14 +72,19 @@ def test_n_max_defaults_to_the_smallest_class() -> None:
 
 
 def test_class_with_too_few_is_named() -> None:
-    with pytest.raises(InputError, match='class "0" has 10 images where the tail needs 11; set n_max to at most 10'):
+    with pytest.raises(
+        InputError, match=r'class "0" has 10 images where the tail needs 11; .*set data.n_max to at most 10'
+    ):
         carve(balanced(3, 10), n_max=11, imbalance=2)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((10, 50, 100, "exponential"), "leaves none to the last class; set imbalance to at most 50"),
+        (
+            (10, 50, 100, "exponential"),
+            "leaves none to the last class; expected an image or more in every class; set data.imbalance to at most 50",
+        ),
         ((1, 50, 10, "exponential"), "1 classes"),
         ((10, 50, 0.5, "exponential"), "imbalance 0.5"),
         ((10, 50, float("nan"), "exponential"), "imbalance nan"),

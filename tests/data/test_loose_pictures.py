@@ -58,7 +58,9 @@ def test_a_picture_is_rgb(tmp_path):
 def test_a_broken_picture_is_named(tmp_path, content):
     broken = tmp_path / "broken.png"
     broken.write_bytes(content)
-    with pytest.raises(InputError, match=r"broken\.png: cannot be read as a picture .*; leave it out") as caught:
+    with pytest.raises(
+        InputError, match=r"broken\.png: cannot be read as a picture .*; mend it or leave it out"
+    ) as caught:
         open_loose_picture(broken)
     assert "\n" not in str(caught.value)
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from forktail.data.images import Images
-from forktail.data.open import DataSpec, open_data
+from forktail.data.open import DataSpec, open_data, open_labelled, open_test
 from forktail.errors import InputError
 
 Make = Callable[..., list[Path]]
@@ -104,7 +104,7 @@ def test_class_without_a_readable_picture(tmp_path: Path, make_pictures: Make) -
     make_pictures("a", 3)
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "x.jpg").write_text("nothing")
-    with pytest.raises(InputError, match='no training images: "b"; left out: 1 pictures cannot be read'):
+    with pytest.raises(InputError, match='no training images: "b"; left out: 1 picture cannot be read'):
         open_data(DataSpec(str(tmp_path), unreadable="skip"))
 
 
@@ -167,9 +167,10 @@ def test_bad_specifications(spec: DataSpec, message: str, tmp_path: Path, monkey
 
 
 def test_bad_fields() -> None:
-    with pytest.raises(InputError, match=r"data.seed -1; expected 0 or more"):
-        DataSpec("glyphs", seed=-1)
-    with pytest.raises(InputError, match=r'data.unreadable "skipp"; did you mean "skip"'):
+    for seed in (-1, 2**32):
+        with pytest.raises(InputError, match=rf"data.seed {seed}; expected 0 or more, and less than 2\^32"):
+            DataSpec("glyphs", seed=seed)
+    with pytest.raises(InputError, match=r'data.unreadable "skipp"; expected stop or skip; did you mean "skip"'):
         DataSpec("glyphs", unreadable="skipp")  # type: ignore[arg-type]
 
 
@@ -180,3 +181,53 @@ def test_every_message_is_one_line(tmp_path: Path) -> None:
         with pytest.raises(InputError) as caught:
             open_data(DataSpec(str(tmp_path / name)))
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("field", ["path", "root", "test"])
+@pytest.mark.parametrize("value", ["", "\udcff"])
+def test_names_that_are_none_are_refused(field: str, value: str) -> None:
+    with pytest.raises(InputError, match=rf"data\.{field} .*expected a name or path in Unicode"):
+        DataSpec(**({"path": "glyphs"} | {field: value}))  # type: ignore[arg-type]
+
+
+def test_a_misspelt_path_suggests_its_neighbour(tmp_path: Path, make_pictures: Make) -> None:
+    make_pictures("pictures/a", 1)
+    with pytest.raises(InputError, match=r'did you mean ".*pictures"\?'):
+        open_data(DataSpec(str(tmp_path / "pictrues")))
+
+
+def test_a_class_name_that_json_could_not_hold_is_refused_before_pictures_are_decoded(
+    tmp_path: Path, make_pictures: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("forktail.data.open.unreadable", lambda *_: pytest.fail("decoded"))
+    for name in ("a", "b"):
+        make_pictures(name, 1)
+    try:
+        (tmp_path / "b").rename(tmp_path / "\udcff")
+    except OSError:
+        pytest.skip("this file system takes Unicode alone")
+    with pytest.raises(InputError, match=r'a class is called "\\udcff"; expected a name in Unicode'):
+        open_data(DataSpec(str(tmp_path)))
+
+
+def test_a_thin_test_part_is_noted_under_the_rule_of_the_recipe(tmp_path: Path, make_pictures: Make) -> None:
+    for name, count in {"a": 12, "b": 6, "c": 3}.items():
+        make_pictures(name, count)
+    notes = open_data(DataSpec(str(tmp_path))).notes
+    assert "the shot group few has 4 test images, fewer than 10: its accuracy says little." in notes
+    notes = open_data(DataSpec(str(tmp_path)), shots="quantile").notes
+    assert sum("the shot group" in note for note in notes) == 3
+
+
+def test_pictures_to_measure_on_may_be_left_out_with_a_note(tmp_path: Path, make_pictures: Make) -> None:
+    for name in ("a", "b"):
+        make_pictures(name, 2)
+    (tmp_path / "b/x.png").write_text("no picture")
+    spec = DataSpec(str(tmp_path), unreadable="skip")
+    images, notes = open_labelled(spec)
+    assert len(images) == len(open_test(spec)) == 4
+    assert notes[0].startswith("left out: 1 picture cannot be read")
+    for path in tmp_path.glob("*/*.png"):
+        path.write_text("no picture")
+    with pytest.raises(InputError, match="no images to measure on; left out: 5 pictures"):
+        open_labelled(spec)

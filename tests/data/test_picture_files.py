@@ -10,6 +10,9 @@ from PIL import Image
 
 from forktail.data.images import Images
 from forktail.data.picture_files import FilePictures, open_picture, unreadable
+from forktail.errors import InputError
+
+Make = Callable[..., list[Path]]
 
 RGB = np.random.RandomState(0).randint(0, 256, (5, 7, 3), np.uint8)
 
@@ -113,3 +116,35 @@ def test_digest_does_not_depend_on_where_the_folder_lies(tmp_path: Path, make_pi
     before = pictures_of(tmp_path / "here", "000.png").fingerprint
     (tmp_path / "here").rename(tmp_path / "there")
     assert pictures_of(tmp_path / "there", "000.png").fingerprint == before
+
+
+def test_of_an_animation_the_first_picture_is_taken(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    np.testing.assert_array_equal(np.asarray(open_picture(tmp_path / "a.gif"))[0, 0], [255, 0, 0])
+
+
+def test_odd_metadata_are_no_matter_of_the_user(tmp_path: Path) -> None:
+    """Pillow warns of EXIF data that it cannot parse; here a warning would be an error."""
+    Image.fromarray(RGB).save(tmp_path / "a.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + b"\xff" * 40)
+    assert open_picture(tmp_path / "a.jpg").size == (7, 5)
+    assert unreadable(pictures_of(tmp_path, "a.jpg"), workers=1) == {}
+
+
+def test_a_folder_called_like_a_picture_and_an_empty_file_are_named(tmp_path: Path) -> None:
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "empty.png").touch()
+    found = unreadable(pictures_of(tmp_path, "folder.png", "empty.png"), workers=1)
+    assert found == {0: "is a directory", 1: "an empty file"}
+
+
+def test_a_picture_that_vanished_after_it_was_checked_is_an_input_error(tmp_path: Path, make_pictures: Make) -> None:
+    (path,) = make_pictures("", 1)
+    images = pictures_of(tmp_path, path.name)
+    path.unlink()
+    for use in (lambda: images.read(0), lambda: images.fingerprint):
+        with pytest.raises(InputError, match=r"000.png: no such file or directory; .* bring it back"):
+            use()
+    path.write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"000\.png: not a picture"):
+        images.read(0)

@@ -18,6 +18,7 @@ from forktail.errors import InputError
 from forktail.labels import ClassCounts
 from forktail.losses._loss import Loss
 from forktail.losses.balanced_bce import BalancedBCE
+from forktail.losses.balanced_softmax import BalancedSoftmax
 from forktail.losses.binary_cross_entropy import BinaryCrossEntropy
 from forktail.losses.cross_entropy import CrossEntropy
 from forktail.losses.logit_adjusted import LogitAdjusted
@@ -44,6 +45,10 @@ def log_prior(n):
     return [math.log(count / sum(n)) for count in n]
 
 
+def log_counts(n):
+    return [math.log(count) for count in n]
+
+
 def log_odds(n):
     return [math.log(count) - math.log(sum(n) - count) for count in n]
 
@@ -64,6 +69,7 @@ ROWS = {
         Row(LogitAdjusted, lambda z, t, n: softmax_loss(shifted(z, log_prior(n)), t)),
         Row(lambda n: LogitAdjusted(n, tau=1.5), lambda z, t, n: softmax_loss(shifted(z, log_prior(n), 1.5), t)),
     ],
+    BalancedSoftmax: [Row(BalancedSoftmax, lambda z, t, n: softmax_loss(shifted(z, log_counts(n)), t))],
     BalancedBCE: [
         Row(BalancedBCE, lambda z, t, n: bernoulli_loss(shifted(z, log_odds(n)), t)),
         Row(lambda n: BalancedBCE(n, tau=0.5), lambda z, t, n: bernoulli_loss(shifted(z, log_odds(n), 0.5), t)),

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch
 
-from forktail.methods._method import one_task
 from forktail.methods.ce import CE
 from forktail.training.plan import Plan
 
@@ -27,7 +26,7 @@ def plain(problem):
 
 def test_it_minimises_the_cross_entropy_of_all_images(plain, make_engine):
     engine = make_engine(ONE_STEP)
-    network = plain.network(one_task(6))
+    network = plain.network()
     inputs = torch.stack([plain.train[i] for i in range(len(plain.train))])
     with torch.no_grad():
         before = reference(network(inputs), plain.train.labels)

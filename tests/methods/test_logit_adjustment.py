@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch
 
-from forktail.methods._method import one_task
 from forktail.methods.ce import CE
 from forktail.methods.logit_adjustment import LogitAdjustment
 from forktail.training.plan import Plan
@@ -19,7 +18,7 @@ def test_the_prior_enters_the_loss(problem, make_engine):
     inputs = torch.stack([plain.train[i] for i in range(len(plain.train))])
     prior = np.asarray(plain.counts.per_class) / sum(plain.counts.per_class)
     method = LogitAdjustment(tau=0.7)
-    network = plain.network(one_task(6))
+    network = plain.network()
     with torch.no_grad():
         logits = network(inputs).double().numpy() + 0.7 * np.log(prior)
     losses = [np.log(np.exp(row).sum()) - row[label] for row, label in zip(logits, plain.train.labels, strict=True)]

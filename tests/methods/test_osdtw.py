@@ -12,7 +12,9 @@ from safetensors.torch import load_file
 from forktail.errors import InputError
 from forktail.labels import TaskSplit, by_rank
 from forktail.losses.balanced_bce import BalancedBCE
-from forktail.methods.osdtw import OSDTW, WeightedTasks
+from forktail.methods._tasks import WeightedTasks
+from forktail.methods.independent import Independent
+from forktail.methods.osdtw import OSDTW
 from forktail.predictor import save_predictor
 from forktail.theory import READINGS
 from forktail.training.objective import Batch
@@ -155,7 +157,7 @@ def test_what_the_criterion_was_computed_with_stands_beside_it(fit, problem):
 def test_the_selection_is_the_smallest_cell_and_says_what_stood_against_it(fit):
     predictor, engine = fit()
     choice = json.loads((engine.run.path / "selection.json").read_text())
-    assert list(choice) == ["depth", "weight", "value", "reading", "runner_up", "flatness"]
+    assert list(choice) == ["depth", "weight", "value", "reading", "runner_up", "alike", "flatness"]
     rows = table(engine)
     best = min(rows, key=lambda row: row["total"])
     assert choice["value"] == pytest.approx(best["total"])
@@ -303,7 +305,7 @@ def test_refinement_moves_the_decoders_and_not_one_bit_of_the_encoder(fit, depth
 
 def test_refinement_trains_the_decoders_alone_and_the_manifest_says_so(fit):
     predictor, engine = fit(depth=1)
-    own = sum(p.numel() for p in predictor.network.own_parameters())
+    own = sum(p.numel() for p in predictor.network.branches.parameters())
     assert engine.manifest[-1]["trained_parameters"] == own
     assert engine.manifest[-1]["trained_parameters"] < engine.manifest[3]["trained_parameters"] + 75
 
@@ -312,7 +314,7 @@ def test_refinement_trains_the_decoders_alone_and_the_manifest_says_so(fit):
 def test_depth_0_is_two_separate_networks(fit, decoders):
     predictor, engine = fit(depth=0, decoders=decoders, refinement_epochs=0)
     assert stages(engine) == ["stage1-head", "stage1-tail", "moments", "refinement"]
-    assert not list(predictor.network.shared_parameters())
+    assert not list(predictor.network.shared.parameters())
     for task, name in enumerate(("stage1-head", "stage1-tail")):
         alone = stage(engine, name)
         for key, value in own_layers(predictor.network.state_dict(), task).items():
@@ -379,8 +381,41 @@ def test_three_tasks_are_refused(problem, make_engine):
     refused(three, make_engine, r"split has 3 tasks; expected two for osdtw; use split\.parts = 2")
 
 
-def test_a_budget_in_flops_is_refused(problem, make_engine):
-    refused(problem, make_engine, r"plan\.flops with osdtw", plan=dataclasses.replace(PLAN, flops=1e9))
+@pytest.mark.parametrize("depth", [0, 1, 2, None])
+def test_a_budget_in_flops_is_spent_whatever_is_chosen(fit, depth):
+    budget = fit()[1].flops  # what two epochs of everything take
+    _, engine = fit(plan=dataclasses.replace(PLAN, flops=3 * budget), depth=depth)
+    step = max(record["flops"] / record["steps"] for record in engine.manifest if record.get("steps"))
+    left = 3 * budget - engine.flops
+    assert 0 <= left < step * len(engine.manifest)
+
+
+def test_a_budget_is_divided_by_what_the_epochs_would_cost(fit):
+    """Twice the epochs in Stage 2, twice the compute, but for one step and for what Stage 1 could not know."""
+    budget = 10 * fit()[1].flops
+    _, engine = fit(plan=dataclasses.replace(PLAN, flops=budget), depth=1, stage2_epochs=4, refinement_epochs=0)
+    flops = {record["stage"]: record["flops"] for record in engine.manifest}
+    each = flops["stage2"] / engine.manifest[-2]["steps"]
+    assert flops["refinement"] == 0
+    assert flops["stage1-head"] == pytest.approx(flops["stage1-tail"], abs=each)
+    network = fit(depth=1)[1].manifest  # the same networks for equal epochs: their costs per epoch
+    costs = {record["stage"]: record["flops"] for record in network}
+    ratio = 2 * costs["stage2"] / costs["stage1-head"]
+    assert flops["stage2"] == pytest.approx(ratio * flops["stage1-head"], abs=3 * each)
+
+
+def test_a_budget_too_small_for_the_moments_is_refused(problem, make_engine):
+    refused(problem, make_engine, r"plan\.flops = 1000; expected more than", plan=dataclasses.replace(PLAN, flops=1e3))
+
+
+def test_its_stage_1_is_that_of_two_independent_networks(problem, make_engine, fit, unseen):
+    predictor, engine = fit(depth=0, refinement_epochs=0)
+    beside = make_engine(PLAN, cache=engine.cache)
+    alone = Independent().fit(problem, beside).eval()
+    assert [record["fingerprint"] for record in beside.manifest] == [
+        record["fingerprint"] for record in engine.manifest[:2]
+    ]
+    torch.testing.assert_close(alone(unseen), predictor(unseen), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("weight", [0.0, 1.0, -0.1, 1.5, float("nan")])

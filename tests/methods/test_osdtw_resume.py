@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 
-from forktail.api import fit
+from forktail.fitting import fit
 
 SETTINGS = [
     "plan.epochs=2", "plan.batch_size=8", "backbone.name=tiny", "backbone.weights=random", "device=cpu",
@@ -24,7 +24,7 @@ KILLED = """
 import os, signal, sys
 import torch
 torch.set_num_threads(1)
-from forktail.api import fit
+from forktail.fitting import fit
 from forktail.methods.osdtw import WeightedTasks
 
 def run_until(kill_at, data, out, settings):

@@ -62,3 +62,37 @@ def test_cross_must_be_symmetric():
     cross[0, 1] = 0.5
     with pytest.raises(InputError, match="cross is not symmetric"):
         UnitMoments(**{**GOOD, "cross": cross})
+
+
+def test_the_summary_against_an_explicit_loop():
+    random = np.random.default_rng(0)
+    curvature, scores, position = random.random((2, 7)), random.random((2, 7)), random.normal(size=(2, 7))
+    curvature[:, 3] = 0  # a coordinate that no loss bends: no mismatch, whatever the distance
+    found = UnitMoments(curvature, scores, curvature, position).summary()
+    squares = [(position[0, p] - position[1, p]) ** 2 for p in range(7)]
+    parallel = [
+        curvature[0, p] * curvature[1, p] / (curvature[0, p] + curvature[1, p]) if curvature[:, p].any() else 0.0
+        for p in range(7)
+    ]
+    assert found["parameters"] == 7
+    np.testing.assert_allclose(found["curvature"], [sum(curvature[0]), sum(curvature[1])])
+    np.testing.assert_allclose(found["scores"], [sum(scores[0]), sum(scores[1])])
+    np.testing.assert_allclose(found["distance"], sum(squares))
+    np.testing.assert_allclose(found["mismatch"], sum(h * d for h, d in zip(parallel, squares, strict=True)))
+
+
+def test_the_mismatch_of_three_tasks_is_the_least_that_a_common_point_costs():
+    random = np.random.default_rng(1)
+    curvature, position = random.random((3, 4)), random.normal(size=(3, 4))
+    found = UnitMoments(curvature, curvature, curvature, position).summary()
+    tried = [np.sum(curvature * (position - random.normal(size=4)) ** 2) for _ in range(200)]
+    best = (curvature * position).sum(0) / curvature.sum(0)
+    np.testing.assert_allclose(found["mismatch"], np.sum(curvature * (position - best) ** 2))
+    assert found["mismatch"] <= min(tried)
+    pairs = [(0, 1), (0, 2), (1, 2)]
+    np.testing.assert_allclose(found["distance"], sum(np.sum((position[t] - position[u]) ** 2) for t, u in pairs))
+
+
+def test_a_single_task_has_no_distance():
+    found = UnitMoments(*[np.ones((1, 3))] * 4).summary()
+    assert (found["distance"], found["mismatch"]) == (None, None)

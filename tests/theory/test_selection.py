@@ -42,6 +42,7 @@ def test_json_has_the_keys_of_selection_json():
         "value": 4.0,
         "reading": "general",
         "runner_up": {"depth": 1, "weight": 0.7, "value": 5.0},
+        "alike": [[2, 0.5]],
         "flatness": 1 / 9,
     }
 
@@ -49,6 +50,13 @@ def test_json_has_the_keys_of_selection_json():
 def test_flatness_counts_cells_within_one_percent_of_the_range():
     assert select(table_of([[0, 0.9, 1.1], [1, 50, 100]], WEIGHTS)).flatness == 3 / 6
     assert select(table_of(np.ones((2, 3)), WEIGHTS)).flatness == 1.0
+
+
+def test_the_cells_within_one_percent_are_named():
+    found = select(table_of([[0, 0.9, 1.1], [1, 50, 100]], WEIGHTS))
+    assert [(cell.depth, cell.weight, cell.value) for cell in found.alike] == [(0, 0.3, 0), (0, 0.5, 0.9), (1, 0.3, 1)]
+    assert found.best in found.alike
+    assert select(TABLE, depths=[1]).alike == (select(TABLE, depths=[1]).best,)
 
 
 def test_depth_and_weight_can_be_pinned():

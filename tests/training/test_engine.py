@@ -302,3 +302,31 @@ def test_a_second_writer_is_refused_in_one_line(tmp_path):
     assert found.returncode != 0
     assert "another process is writing there" in found.stderr
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_plans_of_stages_have_their_epochs(tmp_path, images):
+    engine = make_engine(tmp_path / "run")
+    plans = engine.plans([(Toy, images, 5), (Toy, images, 0)])
+    assert [plan.epochs for plan in plans] == [5, 0]
+    assert {plan.flops for plan in plans} == {None}
+
+
+def test_plans_divide_the_compute_that_is_left(tmp_path, images):
+    """One epoch is already done; of the rest, an analysis takes a tenth and the stages share 1 to 3."""
+    first = make_engine(tmp_path / "a", PLAN.for_epochs(1))
+    first.train("one", Toy(), images)
+    budget = 10 * first.flops
+    engine = make_engine(tmp_path / "a", dataclasses.replace(PLAN, flops=budget))
+    engine.manifest += first.manifest
+    plans = engine.plans([(Toy, images, 1), (Toy, images, 3), (Toy, images, 0)], reserve=0.1 * budget)
+    assert [plan.flops for plan in plans[:2]] == pytest.approx([0.2 * budget, 0.6 * budget])
+    assert (plans[2].flops, plans[2].epochs) == (None, 0)
+    with pytest.raises(InputError, match=r"plan\.flops = .*; expected more than"):
+        engine.plans([(Toy, images, 1)], reserve=0.9 * budget)
+
+
+def test_the_cost_of_an_epoch_is_what_an_epoch_is_charged(tmp_path, images):
+    engine = make_engine(tmp_path / "run", Plan(epochs=1, batch_size=9))  # 18 images in full batches
+    engine.train("one", Toy(), images)
+    assert engine.flops == engine.flops_per_epoch(Toy(), images)
+    assert engine.manifest[0]["memory"] > 0

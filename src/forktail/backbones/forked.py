@@ -6,7 +6,7 @@ Legend: B images of a batch, C classes, K tasks, C_t classes of task t, L units,
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, final
 
 import numpy as np
@@ -80,7 +80,7 @@ class Forked(nn.Module):
             >>> Forked.single(chain, 10)(torch.zeros(5, 2, 2)).shape
             torch.Size([5, 10])
         """
-        return cls(backbone, TaskSplit((np.arange(num_classes),)), backbone.depth, seed)
+        return cls(backbone, TaskSplit.single(num_classes), backbone.depth, seed)
 
     @property
     def depth(self) -> int:
@@ -173,30 +173,6 @@ class Forked(nn.Module):
         stem, *units = [self.layer(task, index) for index in range(self.max_depth + 1)]
         classifier = self.classifier(task)
         return Layered(stem, units, self.layer(task, self.max_depth + 1), num_features=classifier.in_features)
-
-    def shared_modules(self) -> list[nn.Module]:
-        """List the layers that all tasks share.
-
-        Returns:
-            The stem and s units, or nothing at s = 0.
-        """
-        return list(self.shared.values())
-
-    def shared_parameters(self) -> Iterator[nn.Parameter]:
-        """Iterate over the parameters that all tasks share.
-
-        Returns:
-            An iterator, empty at s = 0.
-        """
-        return self.shared.parameters()
-
-    def own_parameters(self) -> Iterator[nn.Parameter]:
-        """Iterate over the parameters that belong to one task each: what refinement trains.
-
-        Returns:
-            An iterator, task by task.
-        """
-        return self.branches.parameters()
 
     def _branch(self, task: int) -> _Branch:
         branch = self.branches[task]

@@ -59,14 +59,6 @@ class Layered(nn.Module):
         features: Tensor = self.readout(hidden)
         return features
 
-    def chain(self) -> list[nn.Module]:
-        """List the layers by chain index.
-
-        Returns:
-            L + 2 modules: stem, units, readout.
-        """
-        return [self.stem, *self.units, self.readout]
-
     def unit_of(self, parameter_name: str) -> int:
         """Say to which layer a parameter belongs.
 

@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-import argparse
-import difflib
-import json
-import logging
 import os
-import pickle
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
-import safetensors
-import safetensors.torch
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from forktail.backbones import timm_models
 from forktail.backbones.adapters import adapt
 from forktail.backbones.layered import Layered
-from forktail.errors import InputError, nearest
+from forktail.backbones.weight_files import ENDINGS, Facts, facts_in, load_weights, save_weights
+from forktail.errors import InputError
 
-# timm and `tiny`, which builds on it, are imported where they are needed: timm takes seconds.
+# `tiny`, which builds on timm, is imported where it is needed: timm takes seconds.
 
 EMBEDDED = Path(__file__).with_name("tiny.safetensors")
-SUGGESTED = ["tiny", "vit_small_patch16_224", "vit_base_patch16_224"]
-# What a checkpoint may hold beyond the backbone: classifiers, and the decoder of a masked autoencoder.
-BEYOND_BACKBONE = ("head.", "head_dist.", "classifier.", "decoder", "mask_token")
-
-log = logging.getLogger(__name__)
+LARGEST = 8192  # pixels: no network of today takes more, and a typing error would fill the memory
 
 
 @dataclass(frozen=True)
@@ -48,7 +37,7 @@ class BackboneSpec:
         input_size: Side of the square input in pixels; None for the architecture's own.
 
     Raises:
-        InputError: If ``drop_path`` is no rate.
+        InputError: If ``drop_path`` is no rate, ``input_size`` no number of pixels, or a name is no Unicode.
 
     Example:
         >>> BackboneSpec("tiny", weights="random").drop_path
@@ -62,7 +51,17 @@ class BackboneSpec:
 
     def __post_init__(self) -> None:
         if not 0 <= self.drop_path < 1:
-            raise InputError(f"drop_path {self.drop_path}", expected="a rate from 0 to below 1")
+            raise InputError(f"backbone.drop_path {self.drop_path}", expected="a rate from 0 to below 1")
+        if self.input_size is not None and not 1 <= self.input_size <= LARGEST:
+            raise InputError(f"backbone.input_size {self.input_size}", expected=f"1 to {LARGEST} pixels")
+        try:
+            f"{self.name}{self.weights}".encode()
+        except UnicodeEncodeError:
+            raise InputError(
+                f'backbone "{self.weights or self.name}"',
+                expected="a name or path in Unicode",
+                remedy="rename the file",
+            ) from None
 
     @classmethod
     def parse(cls, text: str) -> BackboneSpec:
@@ -78,8 +77,7 @@ class BackboneSpec:
             >>> BackboneSpec.parse("runs/pretrain/backbone.safetensors").weights
             'runs/pretrain/backbone.safetensors'
         """
-        is_file = Path(text).suffix in {".safetensors", ".pth", ".pt", ".bin"}
-        return cls(weights=text) if is_file else cls(name=text)
+        return cls(weights=text) if Path(text).suffix in ENDINGS else cls(name=text)
 
 
 class InputFacts(TypedDict):
@@ -115,10 +113,10 @@ def open_backbone(spec: BackboneSpec, seed: int = 0) -> Layered:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         # Weights of a file are loaded at the size they were made for; only then are they brought to another.
-        model = _construct(replace(resolved, input_size=_facts_in(file).get("input_size")) if file else resolved)
+        model = _construct(replace(resolved, input_size=facts_in(file).get("input_size")) if file else resolved)
     if file:
-        _load(model, file)
-        _resize(model, resolved.input_size)
+        load_weights(model, file)
+        timm_models.resize(model, resolved.input_size)
     return adapt(model)
 
 
@@ -166,7 +164,7 @@ def input_facts(spec: BackboneSpec) -> InputFacts:
         return InputFacts(
             size=resolved.input_size or INPUT_SIZE, mean=half, std=half, interpolation="bicubic", crop=1.0
         )
-    config = _timm_config(resolved.name)
+    config = timm_models.config(resolved.name)
     return InputFacts(
         size=resolved.input_size or config["input_size"][-1],
         mean=tuple(config["mean"]),
@@ -202,29 +200,41 @@ def save_backbone(path: str | Path, backbone: Layered, spec: BackboneSpec, dtype
         names[name]: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None).contiguous()
         for name, tensor in backbone.state_dict().items()
     }
-    # One key: safetensors writes several in no fixed order, and the same weights shall be the same file.
-    facts: dict[str, str | int] = {"architecture": built.name}
+    facts = Facts(architecture=built.name)
     if built.input_size is not None:
         facts["input_size"] = built.input_size
-    partial = Path(path).with_name(f".{Path(path).name}.partial")
-    safetensors.torch.save_file(tensors, partial, {"forktail": json.dumps(facts)})
-    os.replace(partial, path)
+    save_weights(Path(path), tensors, facts)
 
 
 def _resolve(spec: BackboneSpec) -> BackboneSpec:
     """Fill in what a file of weights says about its architecture and input size."""
     file = None if spec.weights in {None, "random", "embedded"} else Path(str(spec.weights))
-    if file and not file.is_file():
-        raise InputError(f"no file {file}", expected="'random', 'embedded' or a file of weights")
-    name = spec.name or (_facts_in(file).get("architecture", "") if file else "")
+    if file and not os.path.isfile(file):
+        raise InputError(
+            f"no file {file}", expected="'random', 'embedded' or a file of weights", remedy="check the path"
+        )
+    facts: Facts = facts_in(file) if file else {}
+    name = spec.name or facts.get("architecture", "")
     if not name:
         raise InputError(
             f"no backbone named{f', nor by {file}' if file else ''}",
             expected="the name of an architecture",
-            remedy=f"for instance {', '.join(SUGGESTED)}",
+            remedy=f"add `--set backbone.name=NAME`, for instance {', '.join(timm_models.SUGGESTED)}",
         )
     _check_name(name)
-    return replace(spec, name=name, input_size=spec.input_size or (_facts_in(file).get("input_size") if file else None))
+    return replace(spec, name=name, input_size=spec.input_size or facts.get("input_size"))
+
+
+def _check_name(name: str) -> None:
+    if name == "tiny":
+        return
+    if os.path.exists(name):
+        raise InputError(
+            f'backbone "{name}" is a file or folder that is not called like weights',
+            expected=f"a name, a file that ends in {', '.join(ENDINGS)}, or a folder with encoder.safetensors",
+            remedy="give the file of weights",
+        )
+    timm_models.check_name(name)
 
 
 def _weights_file(spec: BackboneSpec) -> Path | None:
@@ -250,80 +260,19 @@ def _check_embedded(name: str) -> None:
         )
 
 
-def _facts_in(file: Path) -> dict[str, Any]:
-    """Read what `save_backbone` wrote beside the weights; files of others have no such facts."""
-    if file.suffix != ".safetensors":
-        return {}
-    try:
-        with safetensors.safe_open(file, framework="pt") as opened:
-            facts: dict[str, Any] = json.loads((opened.metadata() or {}).get("forktail", "{}"))
-            return facts
-    except (safetensors.SafetensorError, ValueError) as error:
-        raise InputError(f"{file}: {error}", expected="a file of weights in the safetensors format") from error
-
-
-def _is_hub(name: str) -> bool:
-    return name.startswith(("hf-hub:", "hf_hub:"))
-
-
-def _check_name(name: str) -> None:
-    if name == "tiny" or _is_hub(name):
-        return
-    import timm
-
-    base, _, tag = name.partition(".")
-    if not timm.is_model(base):
-        known = ["tiny", *timm.list_models()]
-        close = difflib.get_close_matches(base, known, n=1) or SUGGESTED
-        raise InputError(f'no backbone named "{name}"', expected="tiny or a model of timm", remedy=nearest(base, close))
-    tagged = timm.list_models(f"{base}.*", pretrained=True)
-    if tag and name not in tagged:
-        raise InputError(
-            f'no weights "{tag}" of {base}', expected="a tag that timm knows", remedy=nearest(name, tagged)
-        )
-
-
 def _construct(spec: BackboneSpec) -> nn.Module:
-    """Build the foreign model; the one place where timm may download, and only for a name that asks for it."""
+    """Build the foreign model; only a name that asks for weights brings some along."""
     if spec.name == "tiny":
         from forktail.backbones.tiny import INPUT_SIZE, tiny
 
         return tiny(input_size=spec.input_size or INPUT_SIZE, drop_path=spec.drop_path)
-    import timm
-
-    names_weights = "." in spec.name or _is_hub(spec.name)
-    with _loading(spec.name):
-        return timm.create_model(
-            spec.name,
-            pretrained=names_weights and spec.weights is None,
-            num_classes=0,
-            drop_path_rate=spec.drop_path,
-            img_size=spec.input_size,  # timm drops None, so that families without an input size can be built too
-        )
-
-
-def _timm_config(name: str) -> dict[str, Any]:
-    import timm
-
-    config: dict[str, Any]
-    if _is_hub(name):
-        with _loading(name):
-            config = timm.models.load_model_config_from_hf(name.partition(":")[2])[0]
-    else:
-        config = timm.get_pretrained_cfg(name).to_dict()  # type: ignore[union-attr]  # the name was checked
-    return config
-
-
-@contextmanager
-def _loading(name: str) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, RuntimeError) as error:
-        raise InputError(
-            f"{name} could not be loaded: {str(error).partition(chr(10))[0]}",
-            expected="a connection to the hub, or the weights in its cache",
-            remedy="or give a file of weights",
-        ) from error
+    names_weights = "." in spec.name or timm_models.is_hub(spec.name)
+    return timm_models.build(
+        spec.name,
+        pretrained=names_weights and spec.weights is None,
+        drop_path=spec.drop_path,
+        input_size=spec.input_size,
+    )
 
 
 def _timm_names(spec: BackboneSpec) -> dict[str, str]:
@@ -331,62 +280,3 @@ def _timm_names(spec: BackboneSpec) -> dict[str, str]:
     model = _construct(spec)
     foreign = {id(tensor): name for name, tensor in model.state_dict(keep_vars=True).items()}
     return {name: foreign[id(tensor)] for name, tensor in adapt(model).state_dict(keep_vars=True).items()}
-
-
-def _load(model: nn.Module, file: Path) -> None:
-    """Load a file strictly: every parameter of the backbone is in it, and nothing else but heads and decoders."""
-    state = _read(file)
-    wanted = model.state_dict()
-    extra = [name for name in state if name not in wanted]
-    for name in extra:
-        if not name.startswith(BEYOND_BACKBONE):
-            raise InputError(f"{file}: unexpected {name} {_shape(state[name])}", expected=f"weights of {_kind(model)}")
-    for name, tensor in wanted.items():
-        if name not in state:
-            raise InputError(f"{file}: {name} {_shape(tensor)} is missing", expected=f"weights of {_kind(model)}")
-        if state[name].shape != tensor.shape:
-            raise InputError(
-                f"{file}: {name} has shape {_shape(state[name])}",
-                expected=_shape(tensor),
-                remedy="name the architecture and input size with which the weights were made",
-            )
-    if extra:
-        log.warning("%s: left out, not part of the backbone: %s", file, ", ".join(extra))
-    model.load_state_dict({name: state[name] for name in wanted})
-
-
-def _read(file: Path) -> Mapping[str, Tensor]:
-    if file.suffix == ".safetensors":
-        return safetensors.torch.load_file(file)
-    try:
-        # Published checkpoints keep the arguments of their training script beside the weights.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise InputError(
-            f"{file} cannot be read without running code that it carries, or is damaged",
-            expected="tensors alone",
-            remedy="convert it to safetensors",
-        ) from error
-    for wrapper in ("model", "state_dict"):
-        if isinstance(content, dict):
-            content = content.get(wrapper, content)
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise InputError(
-            f"{file}: more than tensors", expected="tensors by name, or these under 'model' or 'state_dict'"
-        )
-    return content
-
-
-def _resize(model: Any, input_size: int | None) -> None:
-    """Bring loaded position embeddings to another input size, by timm's own interpolation."""
-    if input_size is not None:
-        model.set_input_size(img_size=(input_size, input_size))
-
-
-def _shape(tensor: Tensor) -> str:
-    return str(tuple(tensor.shape))
-
-
-def _kind(model: nn.Module) -> str:
-    return f"this {type(model).__name__}"

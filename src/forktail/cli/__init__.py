@@ -9,11 +9,13 @@ from typing import Annotated
 import typer
 
 import forktail
+from forktail.cli.compare import compare
 from forktail.cli.evaluate import evaluate
 from forktail.cli.fit import fit
 from forktail.cli.methods import methods
 from forktail.cli.predict import predict
 from forktail.cli.pretrain import pretrain
+from forktail.cli.report import report
 from forktail.errors import InputError
 
 app = typer.Typer(
@@ -22,7 +24,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,  # a bug keeps its plain traceback
 )
-for verb in (fit, evaluate, predict, methods, pretrain):
+for verb in (fit, compare, evaluate, predict, report, methods, pretrain):
     app.command()(verb)
 
 
@@ -48,17 +50,5 @@ def main() -> None:
     try:
         app()
     except InputError as error:
-        print(f"error: {one_line(str(error))}", file=sys.stderr)  # noqa: T201
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(2)
-
-
-def one_line(text: str) -> str:
-    """Keep a message on one line, whatever a path or class name in it contains.
-
-    Args:
-        text: The message.
-
-    Returns:
-        The same with control characters and line ends escaped.
-    """
-    return "".join(c if c.isprintable() or c == " " else c.encode("unicode_escape").decode() for c in text)

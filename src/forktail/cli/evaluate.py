@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -23,12 +22,12 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of the table.")] = False,
 ) -> None:
     """Print accuracy on many, medium and few, likelihood and calibration. Nothing in the run is changed."""
-    from forktail import api
-    from forktail.cli.tables import print_classes, print_metrics, read_prior
+    from forktail import trained
+    from forktail.cli.tables import inert_json, print_classes, print_metrics, read_prior
 
-    metrics = api.evaluate_run(run, data, prior=read_prior(prior), device=device)
+    metrics = trained.evaluate_run(run, data, prior=read_prior(prior), device=device)
     if as_json:
-        typer.echo(json.dumps(metrics, indent=1, ensure_ascii=False))
+        typer.echo(inert_json(metrics))
     else:
         print_metrics(metrics)
         if by_class:

@@ -25,10 +25,10 @@ def fit(
     from forktail.cli.progress import watcher
 
     with watcher() as progress:  # from here on Ctrl-C is answered, also while torch is being imported
-        from forktail import api
+        from forktail import fitting
         from forktail.cli.tables import print_run
 
-        run = api.fit(
+        run = fitting.fit(
             data, method, backbone=backbone, recipe=recipe, settings=settings or (), out=out, progress=progress
         )
     print_run(run)

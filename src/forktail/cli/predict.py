@@ -29,12 +29,16 @@ def predict(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Classify pictures."""
-    from forktail import api
+    from forktail import trained
     from forktail.cli.tables import print_predictions, read_prior
     from forktail.errors import InputError
 
-    found, problems = api.predict_files(run, pictures, prior=read_prior(prior), top=top, device=device)
+    found, problems = trained.predict_files(run, pictures, prior=read_prior(prior), top=top, device=device)
     if found or not problems:
         print_predictions(found, form)
     if problems:
-        raise InputError(f"{len(problems)} of {len(found) + len(problems)} were left out: {'; '.join(problems[:5])}")
+        raise InputError(
+            f"{len(problems)} of {len(found) + len(problems)} were left out: {'; '.join(problems[:5])}",
+            expected="pictures that can be decoded",
+            remedy="mend them or leave them out" + ("; the others stand above" if found else ""),
+        )

@@ -10,6 +10,7 @@ from contextlib import contextmanager, nullcontext
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from forktail.errors import one_line
 from forktail.training.progress import Progress as Watcher
 
 
@@ -26,7 +27,7 @@ class Bar:
 
     def note(self, text: str) -> None:
         """Print above the bars."""
-        self.bars.console.print(text, highlight=False, markup=False)
+        self.bars.console.print(one_line(text), highlight=False, markup=False)
 
     def begin(self, stage: str, done: int, total: int) -> None:
         """Start the stage's bar where the stage stands."""
@@ -52,7 +53,7 @@ class Lines:
 
     def note(self, text: str) -> None:
         """Say it."""
-        self._say(text)
+        self._say(one_line(text))
 
     def begin(self, stage: str, done: int, total: int) -> None:
         """Say what begins."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,11 +15,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from forktail.cli import one_line
-from forktail.errors import InputError
+from forktail.errors import InputError, nearest, one_line
+from forktail.files import read_json
 from forktail.predictor import Prediction, Prior
-from forktail.run import Run
+from forktail.run import Run, as_fit_wrote_it
 
+NAMED_PRIORS = ("uniform", "train")
 GROUPS = ("balanced", "many", "medium", "few", "head", "tail", "worst", "micro")
 
 
@@ -31,6 +33,23 @@ def console() -> Console:
 def inert(name: str) -> Text:
     """Show a name as it is: no markup, no line break, nothing that a terminal would obey."""
     return Text(one_line(name))
+
+
+def inert_json(content: object) -> str:
+    """Write JSON that people can read and a terminal does not obey: what is not printable is escaped.
+
+    Args:
+        content: Anything that JSON can say.
+
+    Returns:
+        JSON text.
+
+    Example:
+        >>> print(inert_json("é \u202e"))
+        "é \u202e"
+    """
+    text = json.dumps(content, indent=1, ensure_ascii=False)
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
 def percent(value: float | None) -> str:
@@ -69,18 +88,20 @@ def print_metrics(metrics: dict[str, Any], label: str = "accuracy") -> None:
         label: Name of the row.
     """
     out = console()
-    out.print(metrics_table([(label, metrics)]))
+    for shown in (metrics_table([(label, metrics)]), *map(inert, _metrics_lines(metrics))):
+        out.print(shown)
+
+
+def _metrics_lines(metrics: dict[str, Any]) -> list[str]:
     groups = metrics["groups"]
     counts = ", ".join(f"{name} {groups['classes'][name]}" for name in ("many", "medium", "few"))
     edges = "; ".join(f"{name}: {text}" for name, text in groups["edges"].items())
     tested = sum(n > 0 for n in metrics["test_images"])
-    lines = [
+    return [
         f"classes: {counts} ({edges}); head and tail are the two tasks",
         f"measured on {sum(metrics['test_images'])} pictures of {tested} classes ({metrics['evaluated_on']}) under the"
         f" prior: {metrics['prior']}; accuracies and ece in points, nll and risk in nats",
     ]
-    for line in lines:
-        out.print(line, markup=False, highlight=False)
 
 
 def print_classes(metrics: dict[str, Any]) -> None:
@@ -104,39 +125,26 @@ def print_run(run: Run) -> None:
     Args:
         run: The run.
     """
-    out = console()
+    lines: list[str] = []
     if (run.path / "selection.json").is_file():
-        chosen = run.selection
-        out.print(
-            f"selected: depth {chosen['depth']}, weight {chosen['weight']:g} by the {chosen['reading']} reading "
-            f"({chosen['value']:.4g} nats; next depth {_runner_up(chosen['runner_up'])})",
-            markup=False,
-            highlight=False,
-        )
-        alike = weights_alike(run)
-        if len(alike) > 1:
-            out.print(
-                f"the weight hardly matters to it: {min(alike):g} to {max(alike):g} are within 1 % of its range",
-                highlight=False,
-            )
-    print_metrics(run.metrics)
-    out.print(f"run: {run.path}", markup=False, highlight=False)
+        with as_fit_wrote_it(run.path / "selection.json"):
+            lines = _selection_lines(run.selection)
+    with as_fit_wrote_it(run.path / "metrics.json"):
+        table, measured = metrics_table([("accuracy", run.metrics)]), _metrics_lines(run.metrics)
+    out = console()
+    for shown in (*map(inert, lines), table, *map(inert, measured), inert(f"run: {run.path}")):
+        out.print(shown)
 
 
-def weights_alike(run: Run) -> list[float]:
-    """List the weights that the criterion cannot tell from the selected one at the selected depth.
-
-    Args:
-        run: A run with a criterion.
-
-    Returns:
-        Weights whose criterion is within 1 % of the table's range of the selected cell's.
-    """
-    with (run.path / "criterion.csv").open(encoding="utf-8", newline="") as lines:
-        rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(lines)]
-    totals = [row["total"] for row in rows]
-    limit = run.selection["value"] + 0.01 * (max(totals) - min(totals))
-    return [row["weight"] for row in rows if row["depth"] == run.selection["depth"] and row["total"] <= limit]
+def _selection_lines(chosen: dict[str, Any]) -> list[str]:
+    lines = [
+        f"selected: depth {chosen['depth']}, weight {chosen['weight']:g} by the {chosen['reading']} reading "
+        f"({chosen['value']:.4g} nats; next depth {_runner_up(chosen['runner_up'])})"
+    ]
+    alike = [weight for depth, weight in chosen["alike"] if depth == chosen["depth"]]
+    if len(alike) > 1:
+        lines += [f"the weight hardly matters to it: {min(alike):g} to {max(alike):g} are within 1 % of its range"]
+    return lines
 
 
 def _runner_up(cell: dict[str, Any] | None) -> str:
@@ -144,14 +152,14 @@ def _runner_up(cell: dict[str, Any] | None) -> str:
 
 
 def print_predictions(predictions: Sequence[Prediction], form: str) -> None:
-    """Print predictions.
+    """Print predictions: as a table or JSON with all that is not printable escaped; as CSV exactly, for programs.
 
     Args:
         predictions: What was said of each picture.
         form: ``table``, ``json`` or ``csv``.
     """
     if form == "json":
-        print(json.dumps([dataclasses.asdict(p) for p in predictions], indent=1, ensure_ascii=False))  # noqa: T201
+        print(inert_json([dataclasses.asdict(p) for p in predictions]))  # noqa: T201
         return
     rows = [
         (p.picture, rank, name, probability)
@@ -161,7 +169,8 @@ def print_predictions(predictions: Sequence[Prediction], form: str) -> None:
     if form == "csv":
         writer = csv.writer(sys.stdout)
         writer.writerow(("picture", "rank", "class", "probability"))
-        writer.writerows(rows)
+        shown = one_line if sys.stdout.isatty() else str
+        writer.writerows((shown(picture), rank, shown(name), value) for picture, rank, name, value in rows)
         return
     table = Table("picture", "rank", "class", "probability", box=None, pad_edge=False)
     for picture, rank, name, probability in rows:
@@ -181,12 +190,12 @@ def read_prior(text: str | None) -> Prior | None:
     Raises:
         InputError: If it is none of these.
     """
-    if text is None or text == "uniform" or text == "train":
+    if text is None or text in NAMED_PRIORS:
         return text  # type: ignore[return-value] # one of the two literals, or None
-    try:
-        numbers = json.loads(Path(text).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise InputError(f'--prior "{text}"', expected='"uniform", "train" or a JSON file of numbers') from None
-    if not isinstance(numbers, list) or not all(isinstance(n, int | float) for n in numbers):
-        raise InputError(f"{text}: {type(numbers).__name__}", expected="a JSON list with one number per class")
+    expected = '"uniform", "train" or a JSON file with a list of one number per class'
+    if not os.path.exists(text):
+        raise InputError(f'--prior "{text}": no such file', expected=expected, remedy=nearest(text, NAMED_PRIORS))
+    numbers = read_json(Path(text), expected=expected, remedy="write it like [0.5, 0.3, 0.2]")
+    if not isinstance(numbers, list) or not all(type(n) in (int, float) for n in numbers):
+        raise InputError(f"{text}: no list of numbers", expected=expected, remedy="write it like [0.5, 0.3, 0.2]")
     return numbers

@@ -38,7 +38,7 @@ class Preprocess:
         crop: Share of the resized shorter side that the centre keeps; the shorter side becomes ``size / crop``.
 
     Raises:
-        InputError: If ``interpolation`` is none of these.
+        InputError: If ``interpolation`` is none of these, or a number is out of range.
 
     Example:
         >>> prepare = Preprocess(4, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
@@ -55,8 +55,13 @@ class Preprocess:
     def __post_init__(self) -> None:
         if self.interpolation not in INTERPOLATIONS:
             raise InputError(
-                f'interpolation "{self.interpolation}"', remedy=nearest(self.interpolation, INTERPOLATIONS)
+                f'interpolation "{self.interpolation}"',
+                expected="a known one",
+                remedy=nearest(self.interpolation, INTERPOLATIONS),
             )
+        if self.size < 1 or not all(std > 0 for std in self.std) or not self.crop > 0:
+            found = f"preprocessing to size {self.size} with std {self.std} and crop {self.crop}"
+            raise InputError(found, expected="numbers > 0")
 
     def __call__(self, picture: Image.Image) -> Tensor:
         """Turn an RGB picture into a ``(3, size, size)`` float tensor."""
@@ -117,7 +122,11 @@ class Augment:
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(AugmentKind):
-            raise InputError(f'augmentation "{self.kind}"', remedy=nearest(self.kind, get_args(AugmentKind)))
+            raise InputError(
+                f'augmentation "{self.kind}"',
+                expected="a known one",
+                remedy=nearest(self.kind, get_args(AugmentKind)),
+            )
 
     def __call__(self, picture: Image.Image) -> Tensor:
         """Turn an RGB picture into a ``(3, size, size)`` float tensor."""

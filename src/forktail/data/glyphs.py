@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from functools import cache
-from importlib import resources
-
 import numpy as np
 import numpy.typing as npt
 
 from forktail.data.drawing.distort import distorted
 from forktail.data.drawing.fonts import TRAIN_FONTS
+from forktail.data.embedded import embedded
 from forktail.data.images import ArrayPictures, DataSet, Images
 from forktail.data.longtail import Tail, tail_counts
 from forktail.errors import InputError
 
 TRAIN, TEST = 0, 1  # a split's place in the seed of its pictures
+LARGEST = 10_000  # images of the largest class: 100 such classes are 800 MB
 
 
 def glyphs(
@@ -41,7 +40,8 @@ def glyphs(
         The data set, without a validation part.
 
     Raises:
-        InputError: If ``test_per_class`` is below 1, the seed is negative or the tail is impossible.
+        InputError: If ``test_per_class`` is below 1, the seed is negative, the tail is impossible or too large for
+            the memory.
 
     Example:
         >>> data = glyphs(n_max=20, imbalance=10, test_per_class=2)
@@ -51,7 +51,10 @@ def glyphs(
     if test_per_class < 1 or seed < 0:
         found = f"test_per_class {test_per_class}, seed {seed}"
         raise InputError(found, expected="test_per_class of at least 1 and a seed of at least 0")
-    characters, bitmaps = _embedded()
+    if n_max > LARGEST:
+        raise InputError(f"n_max {n_max} of glyphs", expected=f"at most {LARGEST}", remedy="set data.n_max lower")
+    # 100 characters and their (16, 100, 32, 32) clean bitmaps, fonts in the order of fonts.py
+    characters, bitmaps = embedded("classes").tolist(), embedded("bitmaps")
     order = np.random.RandomState(seed).permutation(len(characters))
     classes = tuple(characters[i] for i in order)
     counts = tail_counts(len(classes), n_max, imbalance, tail)
@@ -80,11 +83,3 @@ def _split(
     ]
     labels = np.repeat(np.arange(len(classes)), counts)
     return Images.ordered(ArrayPictures(np.concatenate(drawn), "glyphs"), labels, classes)
-
-
-@cache
-def _embedded() -> tuple[list[str], npt.NDArray[np.uint8]]:
-    """The 100 characters and their ``(16, 100, 32, 32)`` clean bitmaps, fonts in the order of ``fonts.py``."""
-    path = resources.files("forktail.data") / "glyphs.npz"
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as chosen:
-        return chosen["classes"].tolist(), chosen["bitmaps"]

@@ -48,7 +48,11 @@ def held_out_test(images: Images, seed: int) -> tuple[Images, Images, tuple[str,
     counts = np.where(sizes >= 2, np.minimum(50, np.maximum(1, sizes // 5)), 0)
     train, test = _divide(images, counts, [seed, TEST])
     if not len(test):
-        raise InputError("no class has two images, so none can be held out to test on", remedy="add a test part")
+        raise InputError(
+            "no class has two images, so none can be held out to test on",
+            expected="two images or more in some class",
+            remedy="add images, or a test part",
+        )
     note = f"the set brings no test part: {len(test)} images, a fifth of each class but at most 50, were held out."
     return train, test, (note,)
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 Tail: TypeAlias = Literal["exponential", "step"]
 
+MOST = 2**53  # images: beyond any set, and exact as a floating-point number
+
 
 def tail_counts(num_classes: int, n_max: int, imbalance: float, tail: Tail = "exponential") -> IntArray:
     r"""Say how many images each class of a long tail has.
@@ -42,9 +44,14 @@ def tail_counts(num_classes: int, n_max: int, imbalance: float, tail: Tail = "ex
     """
     if tail not in get_args(Tail):
         raise InputError(f'tail "{tail}"', remedy=nearest(tail, get_args(Tail)))
+    n_max = min(n_max, MOST)
     if num_classes < 2 or n_max < 1 or not 1 <= imbalance < float("inf"):
         found = f"{num_classes} classes, n_max {n_max}, imbalance {imbalance}"
-        raise InputError(found, expected="2 classes, n_max of 1 and imbalance of 1, or more")
+        raise InputError(
+            found,
+            expected="2 classes, n_max of 1 and imbalance of 1, or more",
+            remedy="set data.n_max and data.imbalance so, or leave them out",
+        )
     ratio = 1 / imbalance
     if tail == "exponential":
         counts = [int(n_max * ratio ** (c / (num_classes - 1))) for c in range(num_classes)]
@@ -53,7 +60,9 @@ def tail_counts(num_classes: int, n_max: int, imbalance: float, tail: Tail = "ex
     if counts[-1] == 0:
         found = f"imbalance {imbalance} with {n_max} images in the largest class leaves none to the last class"
         raise InputError(
-            found, remedy=f"set imbalance to at most {n_max}, or leave it out if the set has a tail already"
+            found,
+            expected="an image or more in every class",
+            remedy=f"set data.imbalance to at most {n_max}, or leave it out if the set has a tail already",
         )
     return np.array(counts, dtype=np.int64)
 
@@ -85,7 +94,7 @@ def carve(
     if len(short):
         c = int(short[0])
         found = f'class "{images.classes[c]}" has {sizes[c]} images where the tail needs {counts[c]}'
-        raise InputError(found, remedy=f"set n_max to at most {sizes.min()}")
+        raise InputError(found, expected="as many or more", remedy=f"set data.n_max to at most {sizes.min()}")
     generator = np.random.RandomState(seed)
     kept = []
     for c, count in enumerate(counts):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from PIL import Image
 
+from forktail.data.files_below import files_below
 from forktail.data.natural_order import natural_key
-from forktail.data.picture_files import ENDINGS, open_picture
+from forktail.data.picture_files import ENDINGS, open_picture, undecodable
 from forktail.errors import InputError
 
 
@@ -16,7 +18,8 @@ def find_pictures(paths: Iterable[Path]) -> list[Path]:
     """List picture files, those of folders in natural order.
 
     Args:
-        paths: Files, which are taken whatever their ending, and folders, of which the pictures are taken.
+        paths: Files, which are taken whatever their ending, and folders, of which the pictures that are not hidden are
+            taken.
 
     Returns:
         The files.
@@ -26,12 +29,16 @@ def find_pictures(paths: Iterable[Path]) -> list[Path]:
     """
     found: list[Path] = []
     for path in paths:
-        if path.is_dir():
-            inside = [file for file in path.rglob("*") if file.suffix.lower() in ENDINGS and file.is_file()]
+        if os.path.isdir(path):
+            inside = [file for file in files_below(path) if file.suffix.lower() in ENDINGS]
             if not inside:
-                raise InputError(f"{path}: no picture in this folder", expected="a file or a folder of pictures")
+                raise InputError(
+                    f"{path}: no picture in this folder",
+                    expected="a file or a folder of pictures",
+                    remedy=f"their names end in {', '.join(sorted(ENDINGS))}",
+                )
             found += sorted(inside, key=lambda file: natural_key(file.as_posix()))
-        elif path.is_file():
+        elif os.path.isfile(path):
             found.append(path)
         else:
             raise InputError(f"{path}: no such file", expected="a picture or a folder of pictures")
@@ -52,5 +59,6 @@ def open_loose_picture(file: Path) -> Image.Image:
     """
     try:
         return open_picture(file)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"{file}: cannot be read as a picture ({error})", remedy="leave it out") from None
+    except Exception as error:  # a decoder may raise anything on a broken file
+        why = undecodable(file, error)
+        raise InputError(f"{file}: cannot be read as a picture ({why})", remedy="mend it or leave it out") from None

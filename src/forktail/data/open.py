@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,10 +25,13 @@ from forktail.data.longtail import Tail, carve
 from forktail.data.picture_files import FilePictures, unreadable
 from forktail.data.splits import Splits, some
 from forktail.data.symbols import symbols
+from forktail.data.thin_test import thin_test_notes
 from forktail.errors import InputError, nearest
+from forktail.files import reason
 
 Unreadable: TypeAlias = Literal["stop", "skip"]
 
+MANY = 500  # names among which the nearest is looked for
 SMALL = 64  # pixels: up to this side, pictures are shifted; larger ones are cropped
 
 
@@ -49,7 +53,7 @@ class DataSpec:
         seed: All chance in the above.
 
     Raises:
-        InputError: If the seed is negative or ``unreadable`` is neither.
+        InputError: If a path is empty or no Unicode, the seed is no 32-bit number, or ``unreadable`` is neither.
     """
 
     path: str
@@ -64,15 +68,21 @@ class DataSpec:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise InputError(f"data.seed {self.seed}", expected="0 or more")
+        for name in ("path", "root", "test"):
+            if (value := getattr(self, name)) is not None and not (value and _is_unicode(value)):
+                found = f'data.{name} "{value}"'
+                raise InputError(found, expected="a name or path in Unicode", remedy="name it, or rename the file")
+        if not 0 <= self.seed < 2**32:
+            raise InputError(f"data.seed {self.seed}", expected="0 or more, and less than 2^32")
         if self.unreadable not in get_args(Unreadable):
             raise InputError(
-                f'data.unreadable "{self.unreadable}"', remedy=nearest(self.unreadable, get_args(Unreadable))
+                f'data.unreadable "{self.unreadable}"',
+                expected="stop or skip",
+                remedy=nearest(self.unreadable, get_args(Unreadable)),
             )
 
 
-def open_data(spec: DataSpec, *, workers: int | None = None) -> DataSet:
+def open_data(spec: DataSpec, *, workers: int | None = None, shots: str = "A") -> DataSet:
     """Open, check, carve and divide a data set, in this order.
 
     Every picture file is decoded once. Where a set brings no test part, one is held out of the training part; then
@@ -81,6 +91,7 @@ def open_data(spec: DataSpec, *, workers: int | None = None) -> DataSet:
     Args:
         spec: Which data, and what is done with them.
         workers: Threads that decode pictures; None takes the number of processors.
+        shots: Rule of the shot groups, for notes on groups with too few test images.
 
     Returns:
         The data set; ``notes`` says what a user should know about it.
@@ -95,7 +106,7 @@ def open_data(spec: DataSpec, *, workers: int | None = None) -> DataSet:
     """
     splits = _readable(_source(spec), spec, workers or os.cpu_count() or 1)
     train, test, val, notes = splits.train, splits.test, splits.val, splits.notes
-    _check_classes(train, notes)
+    _check_counts(train, notes)
     if test is None:
         train, test, more = held_out_test(train, spec.seed)
         notes += more
@@ -107,57 +118,123 @@ def open_data(spec: DataSpec, *, workers: int | None = None) -> DataSet:
     if spec.validation and val is None:
         train, val, more = held_out_validation(train, spec.seed)
         notes += more
+    notes += thin_test_notes(train, test, shots)
     augment = spec.augment or splits.augment or _suits(train)
     return DataSet(splits.name, train, test, val, augment, notes)
 
 
 def open_test(spec: DataSpec) -> Images:
-    """Open labelled pictures to measure on: the test part of a set, or all of it where it has none.
+    """Open labelled pictures to measure on, as `open_labelled` does.
 
     Args:
         spec: Which data; nothing is carved or held out.
 
     Returns:
         The images.
+    """
+    return open_labelled(spec)[0]
+
+
+def open_labelled(spec: DataSpec) -> tuple[Images, tuple[str, ...]]:
+    """Open labelled pictures to measure on: the test part of a set, or all of it where it has none.
+
+    Args:
+        spec: Which data; nothing is carved or held out.
+
+    Returns:
+        The images, and what a user should know about them.
 
     Raises:
         InputError: If there is no such set, or pictures cannot be read.
     """
     splits = _readable(_source(spec), spec, os.cpu_count() or 1)
-    return splits.train if splits.test is None else splits.test
+    images = splits.train if splits.test is None else splits.test
+    if not len(images):
+        raise InputError("; ".join(["no images to measure on", *splits.notes]), expected="one or more")
+    return images, splits.notes
 
 
 def _source(spec: DataSpec) -> Splits:
     """Read the set that the path names."""
     path = Path(spec.path)
-    root = None if spec.root is None else Path(spec.root)
     test = None if spec.test is None else Path(spec.test)
     named: dict[str, Callable[[], Splits]] = {
-        "fashion-mnist": lambda: open_fashion_mnist(root),
+        "fashion-mnist": lambda: open_fashion_mnist(_root(spec)),
         "glyphs": lambda: _drawn(_glyphs(spec)),
         "symbols": lambda: _drawn(symbols(seed=spec.seed)),
     }
     if spec.path in named:
         _refuse(spec, test=True, root=spec.path != "fashion-mnist")
         return named[spec.path]()
-    if path.is_dir():
+    if os.path.isdir(path):
         _refuse(spec, test=True, root=True)
         return open_folder(path)
-    if not path.is_file():
-        found = f'no file, folder or named set "{spec.path}"'
-        raise InputError(found, expected="a path, or a named set", remedy=nearest(spec.path, named))
+    if not os.path.isfile(path):
+        why = _why(path)
+        beside = [] if why else _beside(path)
+        raise InputError(
+            f'no file, folder or named set "{spec.path}"{why}',
+            expected="a path, or a named set",
+            remedy=nearest(spec.path, difflib.get_close_matches(spec.path, [*named, *beside], n=1) or named),
+        )
     if path.suffix.lower() == ".npz":
         _refuse(spec, test=True, root=True)
         return open_arrays(path)
     reader = open_csv if path.suffix.lower() in {".csv", ".tsv"} else open_list
-    return reader(path, test, root)
+    return reader(path, test, _root(spec))
+
+
+def _root(spec: DataSpec) -> Path | None:
+    if spec.root is None:
+        return None
+    if not os.path.isdir(spec.root):
+        raise InputError(
+            f'data.root "{spec.root}" is no folder',
+            expected="the folder to which paths are relative",
+            remedy="check the path",
+        )
+    return Path(spec.root)
+
+
+def _why(path: Path) -> str:
+    """Say what is wrong with a path that is neither a file nor a folder, unless it just does not exist."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return " (a broken link)" if path.is_symlink() else ""
+    except (OSError, ValueError) as error:
+        return f" ({reason(error)})"
+    return " (it exists, but is neither)"
+
+
+def _beside(path: Path) -> list[str]:
+    """List what a misspelt path may have meant."""
+    try:
+        names = sorted(name for name in os.listdir(path.parent) if not name.startswith(".") and name != path.name)
+        return [str(path.parent / name) for name in names[:MANY]]
+    except (OSError, ValueError):
+        return []
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a lone surrogate: the name of a file need not be Unicode
+        return False
+    return True
 
 
 def _refuse(spec: DataSpec, *, test: bool, root: bool) -> None:
     """An option that would do nothing is an error."""
     for name, unused in (("test", test), ("root", root)):
         if unused and getattr(spec, name) is not None:
-            raise InputError(f'data.{name} has no meaning for "{spec.path}"', remedy=f"leave out data.{name}")
+            raise InputError(
+                f'data.{name} has no meaning for "{spec.path}"',
+                expected="it with a list or a CSV file"
+                if name == "test"
+                else "it with a list, a CSV file or fashion-mnist",
+                remedy=f"leave out data.{name}",
+            )
 
 
 def _glyphs(spec: DataSpec) -> DataSet:
@@ -172,14 +249,19 @@ def _drawn(data: DataSet) -> Splits:
 
 def _readable(splits: Splits, spec: DataSpec, workers: int) -> Splits:
     """Decode every picture file; stop, or go on without those that fail."""
+    _check_names(spec.path, splits.train.classes)
     parts = {"train": splits.train, "test": splits.test, "val": splits.val}
     sound = {name: _sound(images, workers) for name, images in parts.items() if images is not None}
     problems = [problem for _, found in sound.values() for problem in found]
     if not problems:
         return splits
-    found = f"{len(problems)} pictures cannot be read: {some(problems)}"
+    found = f"{len(problems)} picture{'s' * (len(problems) > 1)} cannot be read: {some(problems)}"
     if spec.unreadable == "stop":
-        raise InputError(found, remedy="mend or delete them, or leave them out with `--set data.unreadable=skip`")
+        raise InputError(
+            found,
+            expected="pictures that can be decoded",
+            remedy="mend or delete them, or leave them out with `--set data.unreadable=skip`",
+        )
     kept = {name: images for name, (images, _) in sound.items()}
     notes = (*splits.notes, f"left out: {found}.")
     return dataclasses.replace(splits, train=kept["train"], test=kept.get("test"), val=kept.get("val"), notes=notes)
@@ -191,13 +273,26 @@ def _sound(images: Images, workers: int) -> tuple[Images, list[str]]:
         return images, []
     bad = unreadable(images, workers)
     kept = images.subset(np.delete(np.arange(len(images)), list(bad)))
-    return kept, [f"{images.name(i)} ({reason})" for i, reason in bad.items()]
+    return kept, [f"{images.name(i)} ({why})" for i, why in bad.items()]
 
 
-def _check_classes(images: Images, notes: tuple[str, ...]) -> None:
+def _check_names(path: str, classes: tuple[str, ...]) -> None:
+    """A class name stands in JSON, TOML and HTML in the end: what cannot stand there is refused before training."""
+    for name in classes:
+        if not name or not _is_unicode(name):
+            raise InputError(
+                f'{path}: a class is called "{name}"', expected="a name in Unicode", remedy="rename the class"
+            )
+
+
+def _check_counts(images: Images, notes: tuple[str, ...]) -> None:
     absent = [name for name, count in zip(images.classes, images.class_counts(), strict=True) if not count]
     if absent:
-        raise InputError("; ".join([f"no training images: {some(absent)}", *notes]), expected="one of each class")
+        raise InputError(
+            "; ".join([f"no training images: {some(absent)}", *(note.rstrip(".") for note in notes)]),
+            expected="one or more of each class",
+            remedy="add images, or delete the class",
+        )
 
 
 def _suits(images: Images) -> AugmentKind:

@@ -5,14 +5,19 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from forktail.data.images import Images, IntArray
+from forktail.errors import InputError
+from forktail.files import reason
 
 ENDINGS = frozenset(
     {
@@ -38,8 +43,12 @@ class FilePictures:
         return len(self.paths)
 
     def read(self, position: int) -> Image.Image:
-        """Decode one file as RGB."""
-        return open_picture(self.root / self.paths[position])
+        """Decode one file as RGB; one that could be read before and no longer can is an `InputError`."""
+        path = self.root / self.paths[position]
+        try:
+            return open_picture(path)
+        except Exception as error:  # a decoder may raise anything on a broken file
+            self._vanished(position, undecodable(path, error))
 
     def name(self, position: int) -> str:
         """Give the path of one file."""
@@ -50,9 +59,19 @@ class FilePictures:
         content = hashlib.sha256()
         for position in positions:
             path = self.paths[position]
-            status = os.stat(self.root / path)
+            try:
+                status = os.stat(self.root / path)
+            except OSError as error:
+                self._vanished(position, reason(error))
             content.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
         return content.hexdigest()
+
+    def _vanished(self, position: int, why: str) -> NoReturn:
+        raise InputError(
+            f"{self.name(position)}: {why}",
+            expected="the picture that was there when the data were opened",
+            remedy="bring it back and give the same command again: what is finished is kept",
+        ) from None
 
 
 def open_picture(path: str | os.PathLike[str]) -> Image.Image:
@@ -68,11 +87,41 @@ def open_picture(path: str | os.PathLike[str]) -> Image.Image:
         The picture in mode RGB.
 
     Raises:
-        OSError: If the file is missing, truncated or no picture, or its levels have no stated range (32-bit).
+        OSError: If the file is missing, truncated or no picture, or its levels have no stated range (32-bit). Other
+            exceptions come from decoders of damaged files.
     """
+    with _quiet_decoders():
+        return _decoded(path)
+
+
+def _decoded(path: str | os.PathLike[str]) -> Image.Image:
     with Image.open(path) as file:
         file.load()
         return as_rgb(file)
+
+
+@contextmanager
+def _quiet_decoders() -> Iterator[None]:
+    """Pass over what decoders say of odd metadata, and refuse what would fill the memory; not for use in a thread."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
+def undecodable(path: str | os.PathLike[str], error: Exception) -> str:
+    """Say why a picture could not be decoded.
+
+    Args:
+        path: The file.
+        error: What `open_picture` raised.
+
+    Returns:
+        One phrase.
+    """
+    if isinstance(error, UnidentifiedImageError):
+        return "not a picture" if os.path.getsize(path) else "an empty file"
+    return reason(error)
 
 
 def as_rgb(picture: Image.Image) -> Image.Image:
@@ -104,7 +153,7 @@ def unreadable(images: Images, workers: int) -> dict[int, str]:
     """Decode every picture once and say which cannot be.
 
     Args:
-        images: The pictures.
+        images: Pictures that stand in files.
         workers: Threads that decode.
 
     Returns:
@@ -112,16 +161,13 @@ def unreadable(images: Images, workers: int) -> dict[int, str]:
     """
 
     def problem(index: int) -> str | None:
+        path = images.name(index)
         try:
-            images.read(index)
-        except UnidentifiedImageError:
-            return "not a picture"
+            _decoded(path)
         except Exception as error:  # a decoder may raise anything on a broken file
-            return str(error).splitlines()[0] if str(error) else type(error).__name__
+            return undecodable(path, error)
         return None
 
-    with warnings.catch_warnings(), ThreadPoolExecutor(max_workers=workers) as pool:
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+    with _quiet_decoders(), ThreadPoolExecutor(max_workers=workers) as pool:
         found = pool.map(problem, range(len(images)))
         return {index: reason for index, reason in enumerate(found) if reason is not None}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from forktail.data.augment import AugmentKind
 from forktail.data.images import Images
+from forktail.errors import one_line
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +32,7 @@ class Splits:
 
 
 def some(names: Sequence[str], limit: int = 5) -> str:
-    """Quote the first few names and count the others.
+    """Quote the first few names and count the others; nothing in a name breaks the line.
 
     Args:
         names: The names.
@@ -44,5 +45,5 @@ def some(names: Sequence[str], limit: int = 5) -> str:
         >>> some(["cat", "dog", "emu"], limit=2)
         '"cat", "dog" and 1 more'
     """
-    quoted = ", ".join(f'"{name}"' for name in names[:limit])
+    quoted = ", ".join(f'"{one_line(name)}"' for name in names[:limit])
     return quoted if len(names) <= limit else f"{quoted} and {len(names) - limit} more"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from importlib import resources
-
 import numpy as np
 
 from forktail.data.drawing.distort import distorted
 from forktail.data.drawing.fonts import TRAIN_FONTS, Font
+from forktail.data.embedded import embedded
 from forktail.data.images import ArrayPictures, DataSet, Images
 
 
@@ -33,9 +32,7 @@ def symbols(per_class: int = 60, test_per_class: int = 5, seed: int = 0) -> Data
     Raises:
         InputError: If matplotlib, whose fonts are drawn, is not installed.
     """
-    path = resources.files("forktail.data") / "glyphs.npz"
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as chosen:
-        characters = chosen["symbols"].tolist()
+    characters = embedded("symbols").tolist()
     drawings: dict[str, list[np.ndarray]] = {character: [] for character in characters}
     for font in map(Font, TRAIN_FONTS):
         held = [character for character in characters if character in font.characters]

@@ -23,7 +23,7 @@ def method_names() -> list[str]:
 
     Example:
         >>> method_names()[:3]
-        ['ce', 'logit_adjustment', 'osdtw']
+        ['balanced_bce', 'balanced_softmax', 'ce']
     """
     return sorted(_own() | _installed())
 

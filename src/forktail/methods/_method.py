@@ -7,7 +7,6 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
-import numpy as np
 from torch import nn
 
 from forktail.backbones.forked import Forked
@@ -15,6 +14,7 @@ from forktail.backbones.layered import Layered
 from forktail.backbones.open import BackboneSpec, architecture, open_backbone
 from forktail.data.augment import Preprocess
 from forktail.data.images import Images
+from forktail.errors import InputError
 from forktail.labels import ClassCounts, TaskSplit
 from forktail.predictor import ModelSpec, Predictor
 from forktail.training.engine import Engine
@@ -47,17 +47,18 @@ class Problem:
         """Return a fresh copy of the pretrained backbone."""
         return open_backbone(self.backbone_spec, seed=seed_of(self.seed, "backbone"))
 
-    def network(self, split: TaskSplit, depth: int | None = None) -> Forked:
+    def network(self, split: TaskSplit | None = None, depth: int | None = None) -> Forked:
         """Return an untrained network on the pretrained backbone.
 
         Args:
-            split: Its tasks; one task is an ordinary network.
+            split: Its tasks; by default one task of all classes, an ordinary network.
             depth: How many units the tasks share; by default all.
 
         Returns:
             A network whose classifiers are initialised from the problem's seed.
         """
         backbone = self.backbone()
+        split = split or TaskSplit.single(self.counts.num_classes)
         return Forked(backbone, split, backbone.depth if depth is None else depth, seed_of(self.seed, "classifier"))
 
     def spec(self, method: Method, **structure: Any) -> ModelSpec:
@@ -82,16 +83,17 @@ class Problem:
         )
 
 
-def one_task(num_classes: int) -> TaskSplit:
-    """Return the split of an ordinary network: all classes in one task.
+def check_tau(tau: float) -> None:
+    """Refuse a strength of the logit adjustment that is none.
 
     Args:
-        num_classes: Number of classes.
+        tau: The hyper-parameter of that name.
 
-    Returns:
-        The split.
+    Raises:
+        InputError: If it is negative or not finite.
     """
-    return TaskSplit((np.arange(num_classes),))
+    if not 0 <= tau < float("inf"):
+        raise InputError(f"method.tau = {tau}", expected="a number >= 0")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch import nn
 from forktail.backbones.forked import Forked
 from forktail.backbones.open import open_backbone
 from forktail.losses.cross_entropy import CrossEntropy
-from forktail.methods._method import Method, Problem, one_task
+from forktail.methods._method import Method, Problem
 from forktail.predictor import ModelSpec, Predictor
 from forktail.training.engine import Engine
 from forktail.training.objective import Supervised
@@ -34,6 +34,6 @@ class CE(Method):
 
     def fit(self, problem: Problem, engine: Engine) -> Predictor:
         """Train one network on all images."""
-        network = problem.network(one_task(problem.counts.num_classes))
+        network = problem.network()
         trained = engine.train("training", Supervised(network, CrossEntropy()), problem.train).network
         return self.reads(trained, problem.spec(self))

@@ -10,7 +10,7 @@ from torch import nn
 from forktail.backbones.forked import Forked
 from forktail.backbones.open import open_backbone
 from forktail.losses.logit_adjusted import LogitAdjusted
-from forktail.methods._method import Method, Problem, one_task
+from forktail.methods._method import Method, Problem, check_tau
 from forktail.predictor import ModelSpec, Predictor
 from forktail.training.engine import Engine
 from forktail.training.objective import Supervised
@@ -30,6 +30,9 @@ class LogitAdjustment(Method):
 
     tau: float = 1.0
 
+    def __post_init__(self) -> None:
+        check_tau(self.tau)
+
     def network(self, spec: ModelSpec) -> Forked:
         """Return an untrained network of one task."""
         return Forked.single(open_backbone(spec.backbone), len(spec.classes))
@@ -40,7 +43,7 @@ class LogitAdjustment(Method):
 
     def fit(self, problem: Problem, engine: Engine) -> Predictor:
         """Train one network on all images."""
-        network = problem.network(one_task(problem.counts.num_classes))
+        network = problem.network()
         loss = LogitAdjusted(problem.counts, tau=self.tau)
         trained = engine.train("training", Supervised(network, loss), problem.train).network
         return self.reads(trained, problem.spec(self))

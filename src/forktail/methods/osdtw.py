@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, final
+from functools import partial
+from typing import Any, Literal, final
 
 import numpy as np
 import numpy.typing as npt
@@ -20,17 +21,17 @@ from forktail.data.images import Images
 from forktail.errors import InputError
 from forktail.fisher.moments import Moments, moments
 from forktail.fisher.store import packed, unpacked
-from forktail.losses.balanced_bce import BalancedBCE
-from forktail.methods._method import Method, Problem, one_task
+from forktail.labels import TaskSplit
+from forktail.methods._method import Method, Problem, check_tau
+from forktail.methods._tasks import TASKS, WeightedTasks, check_two_tasks, specialist, task_losses
 from forktail.predictor import ModelSpec, Predictor
 from forktail.theory import CriterionTable, Selection, criterion_table, movement_damping, select
-from forktail.training.cost import training_flops
 from forktail.training.engine import Arrays, Engine
-from forktail.training.objective import Batch, Objective, freeze
+from forktail.training.objective import Objective, freeze
+from forktail.training.plan import Plan
 from forktail.training.stage import state_digest
 from forktail.training.stream import evaluation_batches
 
-TASKS = ("head", "tail")
 FISHER_BATCH = 64
 
 
@@ -82,6 +83,7 @@ class OSDTW(Method):
     tau: float = 1.0
 
     def __post_init__(self) -> None:
+        check_tau(self.tau)
         if self.weight is not None and not 0 < self.weight < 1:
             raise InputError(f"method.weight = {self.weight}", expected="a number inside (0, 1), the head's weight")
         if self.weights < 1:
@@ -113,46 +115,57 @@ class OSDTW(Method):
 
     def fit(self, problem: Problem, engine: Engine) -> Predictor:
         """Run Stage 1, the selection, Stage 2, the fork and the refinement."""
-        self._check(problem, engine)
-        specialists = [self._stage1(problem, engine, task) for task in range(len(TASKS))]
+        self._check(problem)
+        specialists = self._stage1(problem, engine)
         table = self._criterion(problem, engine, specialists)
         choice = self._choose(table, engine)
-        forked = self._assemble(problem, engine, specialists, choice)
-        refined = self._refine(problem, engine, forked)
+        plans = engine.plans(self._after_stage1(problem, engine, choice.depth, choice.weights))
+        forked = self._assemble(problem, engine, specialists, choice, plans[0])
+        refined = self._refine(problem, engine, forked, plans[-1])
         return self.reads(refined, problem.spec(self, depth=choice.depth))
 
-    def _check(self, problem: Problem, engine: Engine) -> None:
-        if problem.split.num_tasks != len(TASKS):
-            raise InputError(
-                f"split has {problem.split.num_tasks} tasks", expected="two for osdtw", remedy="use split.parts = 2"
-            )
-        if engine.plan.flops is not None:
-            raise InputError("plan.flops with osdtw", expected="plan.epochs, because osdtw has several stages")
+    def _check(self, problem: Problem) -> None:
+        check_two_tasks(problem, self.name)
         units = problem.backbone().depth
         if self.depth is not None and self.depth > units:
             raise InputError(f"method.depth = {self.depth}", expected=f"0 to {units}, the units of the backbone")
 
-    def _stage1(self, problem: Problem, engine: Engine, task: int) -> Forked:
-        """Train one task alone, a full network from the initial weights (eq. 14)."""
-        classes = problem.split.tasks[task]
-        objective = WeightedTasks(
-            problem.network(one_task(len(classes))), [self._loss(problem, task)], [classes], [1.0]
-        )
-        plan = engine.plan.for_epochs(_either(self.stage1_epochs, engine.plan.epochs))
-        return engine.train(f"stage1-{TASKS[task]}", objective, self._stage1_images(problem, task), plan).network
+    def _stage1(self, problem: Problem, engine: Engine) -> list[Forked]:
+        """Train each task alone (eq. 14)."""
+        objectives = [specialist(problem, task, self.tau) for task in range(len(TASKS))]
+        images = [self._stage1_images(problem, task) for task in range(len(TASKS))]
+        epochs = _either(self.stage1_epochs, engine.plan.epochs)
+        here = [(partial(specialist, problem, task, self.tau), images[task], epochs) for task in range(len(TASKS))]
+        # What follows costs most at depth 1: all that is not needed then falls to Stage 2 and the refinement.
+        later = self._after_stage1(problem, engine, 1 if self.depth is None else self.depth, (0.5, 0.5))
+        plans = engine.plans([*here, *later], reserve=self._moments_flops(problem, engine, objectives))
+        return [
+            engine.train(f"stage1-{name}", objective, seen, plan).network
+            for name, objective, seen, plan in zip(TASKS, objectives, images, plans[: len(TASKS)], strict=True)
+        ]
 
     def _stage1_images(self, problem: Problem, task: int) -> Images:
         if self.stage1_images == "all":
             return problem.train
         return problem.train.subset(np.isin(problem.train.labels, problem.split.tasks[task]))
 
-    def _loss(self, problem: Problem, task: int) -> BalancedBCE:
-        """Summed BCE of a task's classes, adjusted by their share of all images (eqs. 8, 9)."""
-        return BalancedBCE(problem.counts, tau=self.tau, classes=problem.split.tasks[task])
+    def _after_stage1(
+        self, problem: Problem, engine: Engine, depth: int, weights: Sequence[float]
+    ) -> list[tuple[Callable[[], Objective], Images, int]]:
+        """List Stage 2, which depth 0 does not need, and the refinement."""
+        stage2 = _either(self.stage2_epochs, engine.plan.epochs)
+        refinement = _either(self.refinement_epochs, round(0.3 * engine.plan.epochs))
+
+        def refined() -> Objective:
+            return self._refinement(problem, problem.network(problem.split, depth))
+
+        after: list[tuple[Callable[[], Objective], Images, int]] = [(refined, problem.train, refinement)]
+        return after if depth == 0 else [(partial(self._joint, problem, depth, weights), problem.train, stage2), *after]
 
     def _criterion(self, problem: Problem, engine: Engine, specialists: Sequence[Forked]) -> CriterionTable:
         """Predict the risk of every depth and weight (eqs. 16 to 18) and write it down."""
-        units, decoders, gradient_norms = self._moments(problem, engine, specialists)
+        measured = self._moments(problem, engine, specialists)
+        units, decoders, gradient_norms = measured
         n = [problem.counts.total] * len(TASKS)
         damping = movement_damping(units, decoders, n) if self.damping == "movement" else float(self.damping)
         own = [int(problem.counts.per_class[task].sum()) for task in problem.split.tasks]
@@ -180,6 +193,7 @@ class OSDTW(Method):
             "images": problem.counts.total,
             "mean_gradient_norms": gradient_norms.tolist(),  # 0 at the optimum that the theory supposes
             "flat_coordinates": table.flat,
+            "units": _by_layer(measured),
         }
         engine.run.write_json("criterion.json", facts)
         return table
@@ -193,15 +207,10 @@ class OSDTW(Method):
 
         All images count, whatever Stage 1 saw: these are the moments of the losses that Stage 2 weighs.
         """
-        starts = [problem.network(one_task(len(classes))) for classes in problem.split.tasks]
-        losses = self._losses(problem)
+        starts = [problem.network(TaskSplit.single(len(classes))) for classes in problem.split.tasks]
+        losses = task_losses(problem, self.tau)
         images = problem.train.with_transform(problem.preprocess)
-        shape, num_classes = tuple(images[0].shape), problem.counts.num_classes
-        objectives = [
-            WeightedTasks(network, [loss], [classes], [1.0])
-            for network, loss, classes in zip(specialists, losses, problem.split.tasks, strict=True)
-        ]
-        cost = len(images) * sum(training_flops(objective, shape, num_classes) for objective in objectives)
+        cost = self._moments_flops(problem, engine, [specialist(problem, task, self.tau) for task in range(len(TASKS))])
 
         def measure() -> Arrays:
             device = engine.runtime.device
@@ -213,6 +222,10 @@ class OSDTW(Method):
         classes = [task.tolist() for task in problem.split.tasks]
         inputs = [self.evaluation_prior, classes, *digests, images.fingerprint]
         return unpacked(engine.keep("moments", inputs, measure, flops=cost))
+
+    def _moments_flops(self, problem: Problem, engine: Engine, objectives: Sequence[Objective]) -> float:
+        """Count a forward and a backward pass of both networks over all images."""
+        return sum(engine.flops_per_epoch(objective, problem.train) for objective in objectives)
 
     def _fisher_batches(
         self, problem: Problem, images: Images, engine: Engine
@@ -236,70 +249,44 @@ class OSDTW(Method):
         engine.run.write_json("selection.json", choice.to_json())
         return choice
 
-    def _assemble(self, problem: Problem, engine: Engine, specialists: Sequence[Forked], choice: Selection) -> Forked:
+    def _joint(self, problem: Problem, depth: int, weights: Sequence[float]) -> WeightedTasks:
+        """Return what Stage 2 trains: the tasks' weighted sum on a network that shares its trunk."""
+        network = problem.network(problem.split, None if self.stage2 == "whole" else depth)
+        return WeightedTasks(network, task_losses(problem, self.tau), problem.split.tasks, weights)
+
+    def _assemble(
+        self, problem: Problem, engine: Engine, specialists: Sequence[Forked], choice: Selection, plan: Plan
+    ) -> Forked:
         """Train the shared encoder (Stage 2) and fork it (Stage 3, eq. 15); at depth 0 Stage 1 is all there is."""
         if choice.depth == 0:
             return fork(problem.network(problem.split), specialists, 0)
-        network = problem.network(problem.split, None if self.stage2 == "whole" else choice.depth)
-        objective = WeightedTasks(network, self._losses(problem), problem.split.tasks, choice.weights)
-        plan = engine.plan.for_epochs(_either(self.stage2_epochs, engine.plan.epochs))
-        shared = engine.train("stage2", objective, problem.train, plan).network
+        joint = self._joint(problem, choice.depth, choice.weights)
+        shared = engine.train("stage2", joint, problem.train, plan).network
         return fork(shared, specialists if self.decoders == "stage1" else None, choice.depth)
 
-    def _refine(self, problem: Problem, engine: Engine, forked: Forked) -> Forked:
-        """Fine-tune the decoders under the frozen encoder; their losses share no parameter, so each weighs one."""
+    def _refinement(self, problem: Problem, forked: Forked) -> WeightedTasks:
+        """Return what the refinement trains: decoders alone, whose losses share no parameter, so each weighs one."""
         freeze(forked.shared)
-        objective = WeightedTasks(forked, self._losses(problem), problem.split.tasks, [1.0] * len(TASKS))
-        plan = engine.plan.for_epochs(_either(self.refinement_epochs, round(0.3 * engine.plan.epochs)))
-        return engine.train("refinement", objective, problem.train, plan).network
+        return WeightedTasks(forked, task_losses(problem, self.tau), problem.split.tasks, [1.0] * len(TASKS))
 
-    def _losses(self, problem: Problem) -> list[BalancedBCE]:
-        return [self._loss(problem, task) for task in range(len(TASKS))]
-
-
-@final
-class WeightedTasks(Objective):
-    """sum_t w_t L_t of a network's tasks, each the summed BCE of its own classes (eqs. 8 and 14).
-
-    Args:
-        network: A network with one output group per task.
-        losses: One loss per task.
-        tasks: The classes of each task, as columns of the one-hot targets of all classes.
-        weights: One weight per task.
-    """
-
-    weights: Tensor
-
-    def __init__(
-        self,
-        network: Forked,
-        losses: Sequence[BalancedBCE],
-        tasks: Sequence[npt.NDArray[np.int64]],
-        weights: Sequence[float],
-    ) -> None:
-        super().__init__()
-        self.network = network
-        self.losses = nn.ModuleList(losses)
-        self.register_buffer("weights", torch.tensor(weights))
-        for number, classes in enumerate(tasks):
-            self.register_buffer(f"classes{number}", torch.tensor(classes.tolist()))
-
-    def forward(self, batch: Batch) -> Tensor:
-        """Return the (B,) weighted losses of a batch in nats."""
-        scores = self.network.task_scores(batch.inputs)
-        losses = [
-            loss(z, self._targets(batch.targets, task))
-            for task, (z, loss) in enumerate(zip(scores, self.losses, strict=True))
-        ]
-        return torch.stack(losses, dim=1) @ self.weights
-
-    def _targets(self, targets: Tensor, task: int) -> Tensor:
-        """Return the (B, C_t) targets of a task; an image of another task is a row of zeros."""
-        classes: Tensor = self.get_buffer(f"classes{task}")
-        if targets.is_floating_point():
-            return targets[:, classes]
-        return (targets.unsqueeze(1) == classes).to(self.weights.dtype)
+    def _refine(self, problem: Problem, engine: Engine, forked: Forked, plan: Plan) -> Forked:
+        """Fine-tune the decoders under the frozen encoder."""
+        return engine.train("refinement", self._refinement(problem, forked), problem.train, plan).network
 
 
 def _either(epochs: int | None, otherwise: int) -> int:
     return otherwise if epochs is None else epochs
+
+
+def _by_layer(measured: Moments) -> list[dict[str, Any]]:
+    """Sum up what was measured, layer by layer, for the report; the decoders of both tasks are one row."""
+    names = ["stem", *(f"unit {number}" for number in range(1, len(measured.units)))]
+    rows = [
+        {"layer": layer, "name": name} | unit.summary()
+        for layer, (name, unit) in enumerate(zip(names, measured.units, strict=True))
+    ]
+    each = [decoder.summary() for decoder in measured.decoders]
+    sums = {key: [value for summary in each for value in summary[key]] for key in ("curvature", "scores")}
+    parameters = sum(decoder.num_coordinates for decoder in measured.decoders) // len(each)  # of one task's
+    decoder = {"layer": len(rows), "name": "decoder", "parameters": parameters, **sums}
+    return [*rows, decoder | {"distance": None, "mismatch": None}]

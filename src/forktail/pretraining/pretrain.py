@@ -22,7 +22,6 @@ from forktail.pretraining.masked_autoencoder import MaskedAutoencoder
 from forktail.recipe import Recipe, apply_settings, deciding, make_recipe
 from forktail.run import Run, only_writer
 from forktail.runtime import Runtime
-from forktail.training.engine import Engine
 from forktail.training.objective import Supervised
 from forktail.training.progress import Progress, Silent
 from forktail.training.randomness import seed_of
@@ -84,16 +83,7 @@ def pretrain(
 def _pretrain(run: Run, recipe: Recipe, kind: Kind, dtype: str, progress: Progress) -> dict[str, Any]:
     data = open_data(recipe.data)
     preprocess = Preprocess(**input_facts(recipe.backbone))
-    runtime = Runtime.open(recipe.device)
-    engine = Engine(
-        run,
-        recipe.plan,
-        seed=recipe.seed,
-        runtime=runtime,
-        progress=progress,
-        workers=recipe.workers,
-        checkpoint_seconds=recipe.checkpoint_seconds,
-    )
+    engine = recipe.engine(run, progress=progress)
     encoder = open_backbone(recipe.backbone, seed=seed_of(recipe.seed, "backbone"))
     train = data.train.with_transform(Augment(preprocess, data.augment))
     measured: dict[str, Any] = {}
@@ -104,7 +94,7 @@ def _pretrain(run: Run, recipe: Recipe, kind: Kind, dtype: str, progress: Progre
         network = Forked.single(encoder, len(data.train.classes), seed_of(recipe.seed, "classifier"))
         engine.train("supervised", Supervised(network, CrossEntropy()), train)
         encoder = network.path(0)
-        measured["test_accuracy"] = _accuracy(network, data, preprocess, runtime)
+        measured["test_accuracy"] = _accuracy(network, data, preprocess, engine.runtime)
     save_backbone(run.path / "encoder.safetensors", encoder, recipe.backbone, getattr(torch, dtype))
     accuracy = f", {100 * measured['test_accuracy']:.1f} % of its test pictures right" if measured else ""
     return {

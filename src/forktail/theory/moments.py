@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -71,6 +72,36 @@ class UnitMoments:
     def num_coordinates(self) -> int:
         """The number d of scalar parameters of the unit."""
         return int(self.curvature.shape[1])
+
+    def summary(self) -> dict[str, Any]:
+        """Sum the moments over the unit's coordinates, to be read by people.
+
+        ``mismatch`` is ``min over m of sum_t H_t (theta_t - m)^2``, which for two tasks is
+        ``H_A H_B / (H_A + H_B) delta^2``: what standing at one common point costs both, twice, to second order.
+
+        Returns:
+            ``parameters`` d; ``curvature`` and ``scores``, one sum per task; ``distance``, the squared distances of
+            all pairs of solutions; ``mismatch`` in nats. The last two are None for a single task.
+
+        Example:
+            >>> unit = UnitMoments(*[np.array([[1.0], [3.0]])] * 3, position=np.array([[0.0], [2.0]]))
+            >>> unit.summary()["mismatch"]                                                  # 3 / 4 * 4
+            3.0
+        """
+        total = self.curvature.sum(axis=0)
+        weighted = (self.curvature * self.position).sum(axis=0)
+        common = np.divide(weighted, total, out=np.zeros_like(total), where=total > 0)
+        pairs = [(t, u) for t in range(self.num_tasks) for u in range(t)]
+        single = self.num_tasks == 1
+        return {
+            "parameters": self.num_coordinates,
+            "curvature": self.curvature.sum(axis=1).tolist(),
+            "scores": self.scores.sum(axis=1).tolist(),
+            "distance": None
+            if single
+            else float(sum(np.sum((self.position[t] - self.position[u]) ** 2) for t, u in pairs)),
+            "mismatch": None if single else float(np.sum(self.curvature * (self.position - common) ** 2)),
+        }
 
     def _check_cross(self, cross: FloatArray) -> None:
         _check_shape("cross", cross, (self.num_tasks, self.num_tasks, self.num_coordinates))

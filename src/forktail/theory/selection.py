@@ -50,11 +50,13 @@ class Selection:
         best: The cell with the smallest value.
         runner_up: The best cell at another depth; None if only one depth was allowed.
         reading: The table's reading.
-        flatness: Share of the allowed cells whose value lies within 1 % of the range (largest minus smallest allowed
-            value) above the smallest; the selected cell counts. Near 1, the choice hardly matters.
+        alike: Allowed cells whose value lies within 1 % of the range (largest minus smallest allowed value) above the
+            smallest, the selected cell among them.
+        flatness: Their share of the allowed cells. Near 1, the choice hardly matters.
 
     Example:
-        >>> selection = Selection(Cell(3, (0.4, 0.6), 0.02), Cell(2, (0.5, 0.5), 0.03), "general", 0.1)
+        >>> best = Cell(3, (0.4, 0.6), 0.02)
+        >>> selection = Selection(best, Cell(2, (0.5, 0.5), 0.03), "general", (best,), 0.1)
         >>> selection.depth, selection.weight
         (3, 0.4)
     """
@@ -62,6 +64,7 @@ class Selection:
     best: Cell
     runner_up: Cell | None
     reading: str
+    alike: tuple[Cell, ...]
     flatness: float
 
     @property
@@ -85,11 +88,12 @@ class Selection:
         return self.best.value
 
     def to_json(self) -> dict[str, object]:
-        """What ``selection.json`` holds: depth, weight, value, reading, runner_up, flatness."""
+        """What ``selection.json`` holds: depth, weight, value, reading, runner_up, alike, flatness."""
         return {
             **self.best.to_json(),
             "reading": self.reading,
             "runner_up": None if self.runner_up is None else self.runner_up.to_json(),
+            "alike": [[cell.depth, cell.to_json()["weight"]] for cell in self.alike],
             "flatness": self.flatness,
         }
 
@@ -119,7 +123,8 @@ def select(
         ...                        reading="general", debiased=True, damping=0.0, flat=0)
         >>> select(table).to_json()                                          # doctest: +NORMALIZE_WHITESPACE
         {'depth': 1, 'weight': 0.4, 'value': 2.0, 'reading': 'general',
-         'runner_up': {'depth': 0, 'weight': 0.5, 'value': 3.0}, 'flatness': 0.25}
+         'runner_up': {'depth': 0, 'weight': 0.5, 'value': 3.0},
+         'alike': [[1, 0.4]], 'flatness': 0.25}
     """
     rows = _allowed_depths(table, depths)
     columns = _allowed_columns(table, weights)
@@ -127,11 +132,14 @@ def select(
     best = _best_cell(table, rows, columns)
     others = [depth for depth in rows if depth != best.depth]
     smallest = allowed.min()
+    near = np.argwhere(allowed <= smallest + 0.01 * (allowed.max() - smallest))
+    alike = tuple(_cell(table, rows[row], columns[column]) for row, column in near)
     return Selection(
         best=best,
         runner_up=_best_cell(table, others, columns) if others else None,
         reading=table.reading,
-        flatness=float(np.mean(allowed <= smallest + 0.01 * (allowed.max() - smallest))),
+        alike=alike,
+        flatness=len(alike) / allowed.size,
     )
 
 
@@ -143,7 +151,11 @@ def _best_cell(table: CriterionTable, rows: list[int], columns: list[int]) -> Ce
     ]
     imbalance = np.linalg.norm(table.weights - 1 / table.weights.shape[1], axis=1).round(9)  # .45 ties with .55
     row, column = min(tied, key=lambda cell: (imbalance[cell[1]], -cell[0]))
-    return Cell(row, tuple(table.weights[column].tolist()), float(total[row, column]))
+    return _cell(table, row, column)
+
+
+def _cell(table: CriterionTable, row: int, column: int) -> Cell:
+    return Cell(row, tuple(table.weights[column].tolist()), float(table.total[row, column]))
 
 
 def _allowed_depths(table: CriterionTable, depths: Sequence[int] | None) -> list[int]:

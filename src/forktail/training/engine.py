@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import signal
 import threading
@@ -21,14 +22,15 @@ from torch import Tensor, nn
 
 from forktail.data.images import Images
 from forktail.errors import InputError
-from forktail.run import Run, only_writer, write_atomically
+from forktail.files import write_atomically
+from forktail.run import Run, only_writer
 from forktail.runtime import Runtime
-from forktail.training.cost import training_flops
+from forktail.training.cost import TrainingCost, training_cost, training_memory
 from forktail.training.objective import Batch, Objective, set_modes
 from forktail.training.plan import Plan
 from forktail.training.progress import Progress, Silent
 from forktail.training.randomness import restored_generators, seed_of
-from forktail.training.stage import Cursor, Record, Stage, fingerprint, state_digest
+from forktail.training.stage import Cursor, Record, Stage, fingerprint, reading, state_digest
 from forktail.training.stream import Loaded, training_stream
 
 # Raise it when the same objective, images and plan come to give other numbers: stored stages are then made again.
@@ -115,14 +117,23 @@ class Engine:
             raise KeyboardInterrupt
         return objective.eval()
 
-    def keep(self, name: str, inputs: Sequence[object], make: Callable[[], Arrays], *, flops: float = 0.0) -> Arrays:
+    def keep(
+        self,
+        name: str,
+        inputs: Sequence[object],
+        make: Callable[[], Arrays],
+        *,
+        flops: float | Callable[[Arrays], float] = 0.0,
+        memory: int = 0,
+    ) -> Arrays:
         """Compute arrays once and store them by what they were computed from.
 
         Args:
             name: Name of the analysis, unique in its method.
             inputs: All that the result depends on, in words or digests.
             make: Computes the arrays.
-            flops: What the computation costs.
+            flops: What the computation costs in floating-point operations, or what says so of the arrays.
+            memory: Bytes that it needs at once; 0 where nobody counted.
 
         Returns:
             The arrays, computed or loaded.
@@ -137,15 +148,65 @@ class Engine:
                     arrays = {key: np.ascontiguousarray(value) for key, value in make().items()}
                 write_atomically(path, functools.partial(save_file, arrays))
         seconds = time.perf_counter() - started
-        facts = {"stage": name, "fingerprint": mark, "flops": flops, "log": [], "seconds": seconds}
+        with reading(path):
+            kept = load_file(path)
+        spent = flops(kept) if callable(flops) else flops
+        facts = {"stage": name, "fingerprint": mark, "flops": spent, "memory": memory, "log": [], "seconds": seconds}
         self._record(facts, found=found)
-        return load_file(path)
+        return kept
+
+    def plans(self, stages: Sequence[tuple[Callable[[], Objective], Images, int]], *, reserve: float = 0) -> list[Plan]:
+        """Plan stages of given lengths; under ``plan.flops`` they divide the compute that is left.
+
+        Then each gets a share in proportion to what its epochs would cost, and the whole method spends ``plan.flops``
+        but for less than one step of each stage.
+
+        Args:
+            stages: What makes the objective, the images and the epochs of each stage that is still to come.
+            reserve: Floating-point operations to leave for analyses between them.
+
+        Returns:
+            One plan per stage.
+
+        Raises:
+            InputError: If nothing is left.
+        """
+        if self.plan.flops is None:
+            return [self.plan.for_epochs(epochs) for _, _, epochs in stages]
+        left = self.plan.flops - self.flops - reserve
+        if left <= 0:
+            raise InputError(
+                f"plan.flops = {self.plan.flops:g}",
+                expected=f"more than {self.flops + reserve:g}, which the stages and analyses before take",
+            )
+        costs = [epochs and epochs * self.flops_per_epoch(make(), images) for make, images, epochs in stages]
+        total = sum(costs)
+        return [
+            dataclasses.replace(self.plan, flops=left * cost / total) if cost else self.plan.for_epochs(0)
+            for cost in costs
+        ]
+
+    def flops_per_epoch(self, objective: Objective, images: Images) -> float:
+        """Count the floating-point operations of one pass over the images, forward and backward.
+
+        Args:
+            objective: What is trained.
+            images: The training set with its transform.
+
+        Returns:
+            Floating-point operations.
+        """
+        return float(len(images) * self._cost(objective, images).flops)
+
+    def _cost(self, objective: Objective, images: Images) -> TrainingCost:
+        with restored_generators():  # the transform may draw
+            shape = tuple(images[0].shape)
+        return training_cost(objective, shape, len(images.classes))
 
     def _facts(self, stage: str, objective: Objective, images: Images, plan: Plan) -> Record:
         """Say what the stage is before it runs: its fingerprint, length and cost."""
-        with restored_generators():  # the transform may draw
-            shape = tuple(images[0].shape)
-        flops_per_image = training_flops(objective, shape, len(images.classes))
+        cost = self._cost(objective, images)
+        flops_per_image = cost.flops
         per_epoch = plan.steps_per_epoch(len(images))
         batch = min(plan.batch_size, len(images))
         steps = plan.epochs * per_epoch if plan.flops is None else int(plan.flops // (flops_per_image * batch))
@@ -170,6 +231,7 @@ class Engine:
             "images_per_step": batch,
             "trained_parameters": sum(p.numel() for p in objective.parameters() if p.requires_grad),
             "flops": float(flops_per_image) * steps * batch,
+            "memory": training_memory(objective, plan, batch, cost),
         }
 
     def _run(

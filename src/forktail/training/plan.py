@@ -28,8 +28,8 @@ class Plan:
         weight_decay: On matrices and kernels, not on biases, norms, tokens and position embeddings.
         betas: Moment decay rates of an Adam-type optimiser.
         clip: Largest norm of the gradient; 0 does not clip.
-        flops: Train as long as this many floating-point operations allow, in place of ``epochs``. Only a method with
-            one stage can honour it.
+        flops: Train as long as this many floating-point operations allow, in place of ``epochs``. A method with
+            several stages divides them in proportion to what its epochs would cost.
     """
 
     epochs: int = 30
@@ -73,6 +73,11 @@ class Plan:
             3
         """
         return dataclasses.replace(self, epochs=epochs, flops=None)
+
+    @property
+    def optimizer_tensors(self) -> int:
+        """How many tensors the optimiser keeps for each that it trains."""
+        return 1 if self.optimizer == "sgd" else 2
 
     def steps_per_epoch(self, num_images: int) -> int:
         """Count the full batches in one pass; what is left over waits for the next pass's shuffle.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from forktail.errors import InputError
-from forktail.run import write_atomically
+from forktail.files import write_atomically
 
 Record = dict[str, Any]
 
@@ -93,18 +95,11 @@ class Stage:
         if not self.checkpoint.is_file():
             return Cursor()
         tensors, facts = read(self.checkpoint)
-        state: dict[int, dict[str, Any]] = {}
-        for key, value in [*tensors.items(), *facts["scalars"].items()]:
-            if key.startswith("optimizer."):
-                _, number, name = key.split(".", 2)
-                state.setdefault(int(number), {})[name] = value
-        groups = [
-            own | {name: tuple(value) if isinstance(value, list) else value for name, value in saved.items()}
-            for own, saved in zip(optimizer.state_dict()["param_groups"], facts["groups"], strict=True)
-        ]
-        optimizer.load_state_dict({"state": state, "param_groups": groups})
-        load_objective(objective, tensors)
-        return Cursor(**facts["cursor"])
+        with reading(self.checkpoint):
+            optimizer.load_state_dict(_optimizer_state(optimizer, tensors, facts))
+            cursor = Cursor(**facts["cursor"])
+            load_objective(objective, tensors)
+        return cursor
 
     def save_result(self, objective: nn.Module, facts: Record) -> None:
         """Write the trained objective, then drop the checkpoint.
@@ -126,8 +121,23 @@ class Stage:
             The facts that were saved with it.
         """
         tensors, facts = read(self.result)
-        load_objective(objective, tensors)
+        with reading(self.result):
+            load_objective(objective, tensors)
         return facts
+
+
+def _optimizer_state(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], facts: Record) -> Record:
+    """Put an optimiser's state together as it was when `Stage.save_checkpoint` took it apart."""
+    state: dict[int, dict[str, Any]] = {}
+    for key, value in [*tensors.items(), *facts["scalars"].items()]:
+        if key.startswith("optimizer."):
+            _, number, name = key.split(".", 2)
+            state.setdefault(int(number), {})[name] = value
+    groups = [
+        own | {name: tuple(value) if isinstance(value, list) else value for name, value in saved.items()}
+        for own, saved in zip(optimizer.state_dict()["param_groups"], facts["groups"], strict=True)
+    ]
+    return {"state": state, "param_groups": groups}
 
 
 def write(path: Path, tensors: dict[str, Tensor], facts: Record) -> None:
@@ -151,16 +161,10 @@ def read(path: Path) -> tuple[dict[str, Tensor], Record]:
 
     Returns:
         Tensors and facts.
-
-    Raises:
-        InputError: If the file is damaged.
     """
-    try:
-        with safetensors.safe_open(path, framework="pt") as stream:
-            facts: Record = json.loads(stream.metadata()["forktail"])
-            return {name: stream.get_tensor(name) for name in stream.keys()}, facts  # noqa: SIM118 - not a mapping
-    except (safetensors.SafetensorError, TypeError, KeyError, ValueError) as error:
-        raise InputError(f"{path}: damaged ({error})", remedy="delete it; the stage is then trained again") from None
+    with reading(path), safetensors.safe_open(path, framework="pt") as stream:
+        facts: Record = json.loads(stream.metadata()["forktail"])
+        return {name: stream.get_tensor(name) for name in stream.keys()}, facts  # noqa: SIM118 - not a mapping
 
 
 def load_objective(objective: nn.Module, tensors: dict[str, Tensor]) -> None:
@@ -172,6 +176,30 @@ def load_objective(objective: nn.Module, tensors: dict[str, Tensor]) -> None:
     """
     prefix = "objective."
     objective.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Read a file of the cache; what goes wrong meanwhile is the file's fault, since we wrote it.
+
+    Args:
+        path: The file.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        InputError: If the file is damaged, or of another stage.
+    """
+    try:
+        yield
+    except (safetensors.SafetensorError, RuntimeError, TypeError, KeyError, ValueError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"{path}: damaged ({reason})",
+            expected="what an earlier run wrote",
+            remedy=f"delete {path.parent}; the stage is then trained again",
+        ) from None
 
 
 def fingerprint(*parts: object) -> str:
@@ -195,6 +223,21 @@ def state_digest(module: nn.Module) -> str:
     Returns:
         64 hexadecimal digits.
     """
+    digest = hashlib.sha256(structure_digest(module).encode())
+    for value in module.state_dict().values():
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def structure_digest(module: nn.Module) -> str:
+    """Digest all of a module but the numbers in its tensors.
+
+    Args:
+        module: Any module.
+
+    Returns:
+        64 hexadecimal digits.
+    """
     digest = hashlib.sha256()
     for name, part in module.named_modules():
         kind = type(part)
@@ -202,7 +245,6 @@ def state_digest(module: nn.Module) -> str:
     trained = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
     for name, value in module.state_dict().items():
         digest.update(repr((name, value.dtype, tuple(value.shape), name in trained)).encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from forktail.data.images import Images
+from forktail.errors import InputError
 from forktail.training.randomness import restored_generators, seed_of, set_generators
 
 Key = tuple[int, int]  # (epoch, position in the training set)
@@ -51,7 +52,7 @@ class Order(Sampler[list[Key]]):
             yield [(epoch, index) for index in shuffled[1][first : first + self.batch_size]]
 
 
-class Examples(Dataset[Loaded]):
+class Examples(Dataset[Loaded | InputError]):
     """Transformed pictures by (epoch, position), each drawn with its own seed.
 
     Args:
@@ -64,7 +65,13 @@ class Examples(Dataset[Loaded]):
         self.seed = seed
         self.labels = torch.from_numpy(images.labels)
 
-    def __getitems__(self, keys: list[Key]) -> Loaded:
+    def __getitems__(self, keys: list[Key]) -> Loaded | InputError:
+        try:
+            return self._batch(keys)
+        except InputError as error:  # a loader's process would wrap it into words of its own
+            return error
+
+    def _batch(self, keys: list[Key]) -> Loaded:
         pictures = []
         with restored_generators():
             for epoch, index in keys:
@@ -81,8 +88,8 @@ def _whole(batch: Any) -> Any:
 
 def training_stream(
     images: Images, *, batch_size: int, steps: int, start: int, seed: int, workers: int
-) -> DataLoader[Loaded]:
-    """Build the loader of a stage from step ``start`` on.
+) -> Iterator[Loaded]:
+    """Load the batches of a stage from step ``start`` on.
 
     Args:
         images: The training set with its transform.
@@ -92,16 +99,23 @@ def training_stream(
         seed: Seed of order and augmentation.
         workers: Processes that read ahead; the batches do not depend on it.
 
-    Returns:
-        A loader of ``steps - start`` batches.
+    Yields:
+        ``steps - start`` batches.
+
+    Raises:
+        InputError: If a picture that could be read when the data were opened cannot any more.
     """
-    return DataLoader(
+    loader: DataLoader[Loaded | InputError] = DataLoader(
         Examples(images, seed),
         batch_sampler=Order(len(images), batch_size, steps, start, seed),
         num_workers=workers,
         collate_fn=_whole,
         generator=torch.Generator().manual_seed(0),  # workers' base seed: without it the global generator would move
     )
+    for batch in loader:
+        if isinstance(batch, InputError):
+            raise batch
+        yield batch
 
 
 def evaluation_batches(images: Images, batch_size: int = 256) -> Iterator[Loaded]:

@@ -66,7 +66,11 @@ class Font:
         except ImportError:
             found = "matplotlib, whose fonts are drawn, is not installed"
             raise InputError(found, remedy="run `pip install forktail[symbols]`") from None
-        return Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{self.name}.ttf"
+        path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{self.name}.ttf"
+        if not path.is_file():
+            found = f"matplotlib {matplotlib.__version__} brings no font {path.name}"
+            raise InputError(found, expected="the fonts that are drawn", remedy="reinstall matplotlib")
+        return path
 
 
 def _bitmap(drawer: ImageFont.FreeTypeFont, character: str) -> npt.NDArray[np.uint8]:

@@ -1,12 +1,12 @@
-"""The whole way from a data set to a run, and from a run to predictions."""
+"""The whole way from a data set to a run."""
 
 from __future__ import annotations
 
 import dataclasses
 import platform
-import sys
+import shlex
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +17,21 @@ import forktail
 from forktail.backbones.open import BackboneSpec, input_facts
 from forktail.data.augment import Augment, Preprocess
 from forktail.data.images import DataSet, Images
-from forktail.data.loose_pictures import find_pictures, open_loose_picture
-from forktail.data.open import DataSpec, open_data, open_test
+from forktail.data.open import open_data
 from forktail.errors import InputError
 from forktail.evaluation import evaluate
+from forktail.files import write_atomically
 from forktail.labels import ClassCounts
-from forktail.methods import Method, Problem, find_method
-from forktail.predictor import Prediction, Predictor, Prior, load_weights, read_spec, save_predictor
+from forktail.methods import Method, Problem
+from forktail.predictor import Predictor, save_predictor
 from forktail.recipe import Recipe, apply_settings, deciding, make_recipe, read_recipe
+from forktail.report.run_report import write_run_report
 from forktail.run import Run, only_writer
-from forktail.runtime import Runtime
+from forktail.training.cost import inference_flops
 from forktail.training.engine import Engine
 from forktail.training.progress import Progress, Silent
 
-PREDICT_BATCH = 64
+EXAMPLE = 96  # longest side in pixels of a picture that the report shows
 LARGE = 64  # pictures with a longer side than this need a backbone that the user chooses
 
 
@@ -69,22 +70,84 @@ def fit(
         >>> 0 <= run.metrics["accuracy"]["balanced"] <= 1
         True
     """
+    settings = list(settings)
     resolved = resolve(data, method, backbone=backbone, recipe=recipe, settings=settings, seed=seed)
-    run = Run(out if out is not None else default_out(resolved))
-    _check_place(run, resolved)
+    place = out if out is not None else default_out(resolved)
+    options = {"method": resolved.method.name, "backbone": backbone, "recipe": recipe, "out": out}
+    settings += [] if seed is None else [f"seed={seed}"]
+    command = shell_command("fit", data, options, settings)
+    return fit_recipe(resolved, place, cache=cache, progress=progress, command=command)
+
+
+def shell_command(verb: str, data: str | Path, options: Mapping[str, object], settings: Iterable[str]) -> str:
+    """Write what was asked as a command line.
+
+    Args:
+        verb: Such as ``fit``.
+        data: The data.
+        options: Values of flags; those that are None were not given.
+        settings: Values of ``--set``.
+
+    Returns:
+        The command, quoted for a shell.
+
+    Example:
+        >>> shell_command("fit", "my pictures", {"method": "ce", "out": None}, ["seed=1"])
+        "forktail fit 'my pictures' --method ce --set seed=1"
+    """
+    words = ["forktail", verb, str(data)]
+    words += [word for flag, value in options.items() if value is not None for word in (f"--{flag}", str(value))]
+    words += [word for setting in settings for word in ("--set", setting)]
+    return shlex.join(words)
+
+
+def fit_recipe(
+    recipe: Recipe,
+    out: str | Path,
+    *,
+    data: DataSet | None = None,
+    cache: str | Path | None = None,
+    progress: Progress | None = None,
+    command: str,
+) -> Run:
+    """Do what a recipe says, or find that it is done.
+
+    Args:
+        recipe: The checked recipe.
+        out: The run directory.
+        data: The recipe's data set, where the caller has opened it already and has said what it is.
+        cache: Folder of trained stages; by default the run's own.
+        progress: Who is told how far it is.
+        command: What was asked, for the record.
+
+    Returns:
+        The finished run.
+    """
+    run = Run(out)
+    check_place(run, recipe)
     if not run.finished:
         told = progress or Silent()
-        opened = open_data(resolved.data)
-        problem = make_problem(resolved, opened)
-        for sentence in _summary(opened, problem):
+        opened = data if data is not None else open_data(recipe.data)
+        problem = make_problem(recipe, opened)
+        for sentence in summary(opened, problem) if data is None else []:
             told.note(sentence)
         with only_writer(run.path):
-            _fit(run, resolved, opened, problem, cache, told)
+            _fit(run, recipe, opened, problem, cache, told, command)
+    if not (run.path / "report.html").is_file():
+        write_run_report(run)
     return run
 
 
-def _summary(data: DataSet, problem: Problem) -> list[str]:
-    """Say what was found and what will be done with it, before anything is trained."""
+def summary(data: DataSet, problem: Problem) -> list[str]:
+    """Say what was found and what will be done with it, before anything is trained.
+
+    Args:
+        data: The opened data set.
+        problem: What was made of it.
+
+    Returns:
+        Sentences for the user.
+    """
     spec, counts = problem.backbone_spec, problem.counts.per_class
     weights = spec.weights or ("embedded" if spec.name == "tiny" else "from the hub" if "." in spec.name else "random")
     return [
@@ -122,11 +185,12 @@ def resolve(
     """
     table = read_recipe(recipe) if recipe is not None else {}
     # "pictures" and "pictures/" are the same; "./glyphs" stays a folder beside the named set
-    given = [f"data.path={_quoted(str(data).rstrip('/') or '/')}"]
+    path = str(data).rstrip("/") or str(data)[:1]
+    given = [f"data.path={_quoted(path)}"]
     try:
-        str(data).encode()
+        path.encode()
     except UnicodeEncodeError:
-        raise InputError(f"data {str(data)!r}", expected="a path in Unicode") from None
+        raise InputError(f"data {path!r}", expected="a path in Unicode", remedy="rename it") from None
     named = table.get("method", {})
     if isinstance(method, str) and (not isinstance(named, dict) or method != named.get("name")):
         table["method"] = {"name": method}
@@ -161,8 +225,16 @@ def default_out(recipe: Recipe) -> Path:
     return Path("runs") / f"{Path(recipe.data.path).name or 'data'}-{recipe.method.name}-{recipe.seed}"
 
 
-def _check_place(run: Run, recipe: Recipe) -> None:
-    """Refuse a folder that is no run, and a finished run that was asked something else."""
+def check_place(run: Run, recipe: Recipe) -> None:
+    """Refuse a folder that is no run, and a finished run that was asked something else.
+
+    Args:
+        run: The run directory.
+        recipe: What shall be done there.
+
+    Raises:
+        InputError: If it cannot be done there.
+    """
     # An unfinished run may go on under another recipe: its stages are named by what they depend on.
     path = run.path / "recipe.toml"
     if not path.is_file():
@@ -181,26 +253,45 @@ def _check_place(run: Run, recipe: Recipe) -> None:
 
 
 def _fit(
-    run: Run, recipe: Recipe, data: DataSet, problem: Problem, cache: str | Path | None, progress: Progress
+    run: Run,
+    recipe: Recipe,
+    data: DataSet,
+    problem: Problem,
+    cache: str | Path | None,
+    progress: Progress,
+    command: str,
 ) -> None:
-    runtime = Runtime.open(recipe.device)
+    engine = recipe.engine(run, cache=None if cache is None else Path(cache), progress=progress)
     run.write_text("recipe.toml", recipe.to_toml())
-    run.write_json("env.json", _environment(runtime, data))
-    engine = Engine(
-        run,
-        recipe.plan,
-        seed=recipe.seed,
-        runtime=runtime,
-        cache=None if cache is None else Path(cache),
-        progress=progress,
-        workers=recipe.workers,
-        checkpoint_seconds=recipe.checkpoint_seconds,
-    )
-    predictor = recipe.method.fit(problem, engine).to(runtime.device).eval()
+    run.write_json("env.json", {**_environment(engine, data), "command": command})
+    predictor = recipe.method.fit(problem, engine).to(engine.runtime.device).eval()
     save_predictor(run.model, predictor)
+    run.write_json("cost.json", _cost(engine, predictor, problem))
     if data.val is not None:
         run.write_json("validation.json", evaluate(predictor, data.val, on="validation", shots=recipe.split.shots))
-    run.write_json("metrics.json", evaluate(predictor, data.test, on="test", shots=recipe.split.shots))
+    metrics = evaluate(predictor, data.test, on="test", shots=recipe.split.shots)
+    for pair in metrics["confused"]:
+        for position in pair["positions"]:
+            _save_example(run, data.test, position)
+    run.write_json("metrics.json", metrics)
+
+
+def _cost(engine: Engine, predictor: Predictor, problem: Problem) -> dict[str, float]:
+    """Say what the model costs, counted at fixed shapes; seconds stand in ``timing.jsonl``."""
+    side = problem.preprocess.size
+    return {
+        "training_flops": engine.flops,
+        "training_memory": max((record.get("memory", 0) for record in engine.manifest), default=0),
+        "inference_flops": inference_flops(predictor.network, (3, side, side)),
+        "parameters": sum(parameter.numel() for parameter in predictor.network.parameters()),
+    }
+
+
+def _save_example(run: Run, images: Images, position: int) -> None:
+    """Keep a small copy of a picture for the report; its name says nothing that the user chose."""
+    picture = images.read(position)
+    picture.thumbnail((EXAMPLE, EXAMPLE))
+    write_atomically(run.path / "confused" / f"{position}.png", lambda part: picture.save(part, format="PNG"))
 
 
 def make_problem(recipe: Recipe, data: DataSet) -> Problem:
@@ -271,118 +362,14 @@ def typical_side(images: Images, sample: int = 32) -> int:
     return int(np.median([max(images.read(int(i)).size) for i in positions]))
 
 
-def load(path: str | Path, *, device: str = "cpu", method: type[Method] | None = None) -> Predictor:
-    """Load a trained model.
-
-    Args:
-        path: A run directory, or the ``model`` folder in it.
-        device: ``auto``, ``cpu`` or ``cuda``.
-        method: Class of a method that is not installed, but was given to `fit` as an object.
-
-    Returns:
-        The model, ready for `Predictor.predict`.
-
-    Raises:
-        InputError: If there is no model, or it is damaged.
-    """
-    folder = Path(path)
-    spec = read_spec(folder)
-    kind = method or find_method(spec.method)
-    try:
-        built = kind(**spec.options).build(spec)
-    except (TypeError, KeyError) as error:
-        raise InputError(f"{folder}: {error}", remedy="the model was made by another version of its method") from None
-    return load_weights(built, folder).to(Runtime.open(device).device)
-
-
-def evaluate_run(
-    path: str | Path, data: str | None = None, *, prior: Prior | None = None, device: str = "cpu"
-) -> dict[str, Any]:
-    """Evaluate a run's model again, on its own test split or on other pictures.
-
-    Args:
-        path: The run directory.
-        data: Other labelled pictures with the same classes: their test part, or all of them where they have none.
-            None is the run's own test split.
-        prior: Class prior to assume; None is the method's own.
-        device: ``auto``, ``cpu`` or ``cuda``.
-
-    Returns:
-        What ``metrics.json`` holds.
-
-    Raises:
-        InputError: If the data has other classes than the model.
-    """
-    run = Run(path)
-    predictor = load(run.path, device=device)
-    recipe = make_recipe(read_recipe(run.path / "recipe.toml"))
-    if data is None or data.rstrip("/") == recipe.data.path:
-        test, on = open_data(recipe.data).test, "test"
-    else:
-        test, on = open_test(DataSpec(data)), data
-    if test.classes != predictor.spec.classes:
-        test = _as_the_model_counts(test, predictor.spec.classes, on)
-    return evaluate(predictor, test, on=on, prior=prior, shots=recipe.split.shots)
-
-
-def _as_the_model_counts(images: Images, classes: tuple[str, ...], on: str) -> Images:
-    """Number labels as the model does; the data may lack classes, but not have others."""
-    unknown = [name for name in images.classes if name not in classes]
-    if unknown:
-        raise InputError(
-            f"{on}: {len(unknown)} classes that the model does not know: {', '.join(unknown[:5])}",
-            expected=f"some of its {len(classes)} classes, such as {', '.join(classes[:5])}",
-        )
-    number = np.array([classes.index(name) for name in images.classes])
-    return dataclasses.replace(images, labels=number[images.labels], classes=classes)
-
-
-def predict_files(
-    path: str | Path,
-    pictures: Iterable[str | Path],
-    *,
-    prior: Prior | None = None,
-    top: int = 1,
-    device: str = "cpu",
-) -> tuple[list[Prediction], list[str]]:
-    """Classify picture files.
-
-    Args:
-        path: A run directory.
-        pictures: Files, or folders of pictures.
-        prior: Class prior to assume; None is the method's own.
-        top: How many classes to report for each picture.
-        device: ``auto``, ``cpu`` or ``cuda``.
-
-    Returns:
-        One prediction for each picture that can be read, and why the others cannot.
-    """
-    predictor = load(path, device=device)
-    files = find_pictures([Path(picture) for picture in pictures])
-    predictions: list[Prediction] = []
-    problems: list[str] = []
-    for first in range(0, len(files), PREDICT_BATCH):
-        names, opened = [], []
-        for file in files[first : first + PREDICT_BATCH]:
-            try:
-                opened.append(open_loose_picture(file))
-                names.append(str(file))
-            except InputError as error:
-                problems.append(error.found)
-        found = predictor.predict(opened, prior=prior, top=top)
-        predictions += [dataclasses.replace(p, picture=name) for p, name in zip(found, names, strict=True)]
-    return predictions, problems
-
-
-def _environment(runtime: Runtime, data: DataSet) -> dict[str, Any]:
+def _environment(engine: Engine, data: DataSet) -> dict[str, Any]:
     return {
         "forktail": forktail.__version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
         "platform": platform.platform(),
-        "device": str(runtime.device),
+        "device": str(engine.runtime.device),
         "threads": torch.get_num_threads(),
-        "command": sys.argv,
         "data": {"name": data.name, "train": data.train.fingerprint, "images": len(data.train), "notes": data.notes},
     }

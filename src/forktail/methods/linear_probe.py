@@ -1,0 +1,224 @@
+"""A linear probe: the backbone's features as they are, under a logit-adjusted linear classifier.
+
+Legend: N training images, D features, C classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from forktail.backbones.forked import Forked
+from forktail.backbones.layered import Layered
+from forktail.backbones.open import BackboneSpec, open_backbone
+from forktail.data.images import Images
+from forktail.errors import InputError
+from forktail.methods._logistic_regression import GRADIENT, evaluation_flops, logistic_regression, most_evaluations
+from forktail.methods._method import Method, Problem, check_tau
+from forktail.predictor import ModelSpec, Predictor
+from forktail.training.cost import inference_flops
+from forktail.training.engine import Arrays, Engine
+from forktail.training.objective import freeze
+from forktail.training.stage import state_digest
+from forktail.training.stream import evaluation_batches
+
+ROUNDING = 1e-6  # a feature that varies by less than this share of its mean shows the last digits of float32 alone
+
+
+@final
+@dataclass(frozen=True)
+class LinearProbe(Method):
+    """Multinomial logistic regression of z + tau log pi on frozen features, solved to its optimum; predicts with z.
+
+    Every training image passes the backbone once, without augmentation. The features are standardised, and L-BFGS
+    solves a convex problem in double precision from zero: epochs, batches and learning rates play no part, and of the
+    plan only ``plan.flops`` counts, as a limit of which little is used.
+
+    Biases carry no penalty, so they take up every offset: tau moves them by ``-tau log pi`` and leaves the weights as
+    they are. At tau = 1 this is ordinary logistic regression whose prior is taken out afterwards.
+
+    Args:
+        tau: Strength of the adjustment; 1 is consistent for balanced accuracy.
+        penalty: L2 penalty on the weights, ``penalty / 2`` times the sum of their squares, in nats per image at
+            features of unit variance; scikit-learn calls ``1 / (N penalty)`` C. Under 5-fold cross-validation on the
+            training images of ``glyphs`` and Fashion-MNIST-LT, 3e-4 to 1e-3 differ by less than a point.
+        max_iterations: Where L-BFGS gives up; a note then says so.
+    """
+
+    summary = "frozen features under a logit-adjusted linear classifier: seconds on a CPU"
+    source = "Menon et al. 2021, eq. 10, on features that nothing trains"
+
+    tau: float = 1.0
+    penalty: float = 5e-4
+    max_iterations: int = 400
+
+    def __post_init__(self) -> None:
+        check_tau(self.tau)
+        if not 0 < self.penalty < np.inf:  # classes that can be told apart have no optimum without one
+            raise InputError(f"method.penalty = {self.penalty}", expected="a number > 0")
+        if self.max_iterations < 1:
+            raise InputError(f"method.max_iterations = {self.max_iterations}", expected="a whole number >= 1")
+
+    def network(self, spec: ModelSpec) -> Forked:
+        """Return an untrained network of one task."""
+        return Forked.single(open_backbone(spec.backbone), len(spec.classes))
+
+    def reads(self, network: nn.Module, spec: ModelSpec) -> Predictor:
+        """Read outputs that are free of the training prior."""
+        return Predictor(network, spec, rule="adjusted", home="uniform")
+
+    def fit(self, problem: Problem, engine: Engine) -> Predictor:
+        """Take the features of all images, and solve for the classifier on them."""
+        if has_random_weights(problem.backbone_spec):
+            engine.progress.note("the backbone's weights are random: the probe reads random features")
+        network = problem.network().to(engine.runtime.device).eval()
+        backbone = network.path(0)
+        freeze(backbone)
+        self._check_budget(problem, engine, backbone)
+        features = self._features(problem, engine, backbone)
+        self._solve(problem, engine, backbone, features, network.classifier(0))
+        return self.reads(network, problem.spec(self))
+
+    def _check_budget(self, problem: Problem, engine: Engine, backbone: Layered) -> None:
+        cost = _features_flops(problem, backbone)
+        cost += most_evaluations(self.max_iterations) * _evaluation_flops(problem, backbone)
+        if engine.plan.flops is not None and cost > engine.plan.flops:
+            raise InputError(
+                f"plan.flops = {engine.plan.flops:g}",
+                expected=f"at least {cost:g}, for one pass over the images and the classifier on their features",
+            )
+
+    def _features(self, problem: Problem, engine: Engine, backbone: Layered) -> Tensor:
+        """Return the (N, D) features of all training images in double precision."""
+        images = problem.train.with_transform(problem.preprocess)
+        features = engine.keep(
+            "features",
+            [state_digest(backbone), images.fingerprint],
+            lambda: {"features": one_pass(backbone, images, engine)},
+            flops=_features_flops(problem, backbone),
+            memory=sum(parameter.nbytes for parameter in backbone.parameters()) + 4 * _numbers(problem, backbone),
+        )["features"]
+        return torch.tensor(features, dtype=torch.float64, device=engine.runtime.device)
+
+    def _solve(
+        self, problem: Problem, engine: Engine, backbone: Layered, features: Tensor, classifier: nn.Linear
+    ) -> None:
+        """Find the classifier of standardised features, and make it one of the features as they are."""
+        labels = torch.from_numpy(problem.train.labels).to(features.device)
+        offset = torch.from_numpy(self.tau * np.log(problem.counts.prior)).to(features.device)
+        mean, scale = standardisation(features)
+
+        def solve() -> Arrays:
+            engine.progress.begin("classifier", 0, 1)
+            solution = logistic_regression(
+                (features - mean) / scale,
+                labels,
+                offset,
+                penalty=self.penalty,
+                max_iterations=self.max_iterations,
+            )
+            engine.progress.advance(1)
+            engine.progress.end(f"{int(solution.evaluations)} evaluations")
+            return {name: value.cpu().numpy() for name, value in solution._asdict().items()}
+
+        found = engine.keep(
+            "classifier",
+            [self, state_digest(backbone), problem.train.with_transform(problem.preprocess).fingerprint],
+            solve,
+            flops=lambda solution: solution["evaluations"].item() * _evaluation_flops(problem, backbone),
+            memory=2 * 8 * _numbers(problem, backbone),  # as they are and standardised, in double precision
+        )
+        if (gradient := found["gradient"].item()) > GRADIENT:
+            engine.progress.note(
+                f"the probe stopped where its gradient is {gradient:.1g} and not {GRADIENT:g}: raise "
+                f"method.max_iterations (now {self.max_iterations}) or method.penalty (now {self.penalty:g})"
+            )
+        weights, biases = (torch.from_numpy(found[name]).to(features.device) for name in ("weights", "biases"))
+        with torch.no_grad():
+            classifier.weight.copy_(weights / scale)
+            classifier.bias.copy_(biases - weights @ (mean / scale))
+
+
+def has_random_weights(spec: BackboneSpec) -> bool:
+    """Say whether a backbone starts from weights that nobody trained.
+
+    Args:
+        spec: The backbone; a tag in its name, or a name on the hub, brings weights.
+
+    Returns:
+        True if they are random.
+
+    Example:
+        >>> has_random_weights(BackboneSpec("tiny")), has_random_weights(BackboneSpec("vit_small_patch16_224"))
+        (False, True)
+    """
+    brings_weights = spec.name == "tiny" or "." in spec.name or ":" in spec.name
+    return spec.weights == "random" or (spec.weights is None and not brings_weights)
+
+
+@torch.no_grad()
+def one_pass(backbone: Layered, images: Images, engine: Engine) -> npt.NDArray[np.float32]:
+    """Compute the features of every image.
+
+    Args:
+        backbone: In evaluation mode, on the engine's device.
+        images: With their evaluation transform.
+        engine: Its device is used and its progress told.
+
+    Returns:
+        (N, D) features, in order.
+
+    Raises:
+        InputError: If a feature is not finite.
+    """
+    rows = []
+    engine.progress.begin("features", 0, len(images))
+    for inputs, _, index in evaluation_batches(images):
+        rows.append(backbone(inputs.to(engine.runtime.device)).float().cpu().numpy())
+        engine.progress.advance(int(index[-1]) + 1)
+    engine.progress.end(f"{len(images)} images")
+    features = np.concatenate(rows)
+    bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
+    if len(bad):
+        raise InputError(
+            f"{images.name(int(bad[0]))}: the backbone's features are not finite",
+            expected="finite weights",
+            remedy="name other backbone.weights",
+        )
+    return features
+
+
+def standardisation(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Say what brings every feature to zero mean and unit variance.
+
+    Args:
+        features: (N, D).
+
+    Returns:
+        (D,) means and (D,) scales: standard deviations, or 1 for a feature that is constant.
+
+    Example:
+        >>> standardisation(torch.tensor([[1.0, 5.0], [3.0, 5.0]]))
+        (tensor([2., 5.]), tensor([1., 1.]))
+    """
+    mean, std = features.mean(0), features.std(0, correction=0)
+    return mean, torch.where(std > ROUNDING * mean.abs(), std, torch.ones_like(std))
+
+
+def _features_flops(problem: Problem, backbone: Layered) -> float:
+    side = problem.preprocess.size
+    return float(problem.counts.total * inference_flops(backbone, (3, side, side)))
+
+
+def _numbers(problem: Problem, backbone: Layered) -> int:
+    """N D, the size of the feature matrix."""
+    return problem.counts.total * backbone.num_features
+
+
+def _evaluation_flops(problem: Problem, backbone: Layered) -> float:
+    return evaluation_flops(problem.counts.total, backbone.num_features, problem.counts.num_classes)

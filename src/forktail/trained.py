@@ -1,0 +1,126 @@
+"""What can be done with a finished run: load its model, measure it on other pictures, predict."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from forktail.data.images import Images
+from forktail.data.loose_pictures import find_pictures, open_loose_picture
+from forktail.data.open import DataSpec, open_data, open_test
+from forktail.errors import InputError
+from forktail.evaluation import evaluate
+from forktail.methods import Method, find_method
+from forktail.predictor import Prediction, Predictor, Prior, load_weights, read_spec
+from forktail.recipe import make_recipe, read_recipe
+from forktail.run import Run
+from forktail.runtime import Runtime
+
+PREDICT_BATCH = 64
+
+
+def load(path: str | Path, *, device: str = "cpu", method: type[Method] | None = None) -> Predictor:
+    """Load a trained model.
+
+    Args:
+        path: A run directory, or the ``model`` folder in it.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        method: Class of a method that is not installed, but was given to `fit` as an object.
+
+    Returns:
+        The model, ready for `Predictor.predict`.
+
+    Raises:
+        InputError: If there is no model, or it is damaged.
+    """
+    folder = Path(path)
+    spec = read_spec(folder)
+    kind = method or find_method(spec.method)
+    try:
+        built = kind(**spec.options).build(spec)
+    except (TypeError, KeyError) as error:
+        raise InputError(f"{folder}: {error}", remedy="the model was made by another version of its method") from None
+    return load_weights(built, folder).to(Runtime.open(device).device)
+
+
+def evaluate_run(
+    path: str | Path, data: str | None = None, *, prior: Prior | None = None, device: str = "cpu"
+) -> dict[str, Any]:
+    """Evaluate a run's model again, on its own test split or on other pictures.
+
+    Args:
+        path: The run directory.
+        data: Other labelled pictures with the same classes: their test part, or all of them where they have none.
+            None is the run's own test split.
+        prior: Class prior to assume; None is the method's own.
+        device: ``auto``, ``cpu`` or ``cuda``.
+
+    Returns:
+        What ``metrics.json`` holds.
+
+    Raises:
+        InputError: If the data has other classes than the model.
+    """
+    run = Run(path)
+    predictor = load(run.path, device=device)
+    recipe = make_recipe(read_recipe(run.path / "recipe.toml"))
+    if data is None or data.rstrip("/") == recipe.data.path:
+        test, on = open_data(recipe.data).test, "test"
+    else:
+        test, on = open_test(DataSpec(data)), data
+    if test.classes != predictor.spec.classes:
+        test = _as_the_model_counts(test, predictor.spec.classes, on)
+    return evaluate(predictor, test, on=on, prior=prior, shots=recipe.split.shots)
+
+
+def _as_the_model_counts(images: Images, classes: tuple[str, ...], on: str) -> Images:
+    """Number labels as the model does; the data may lack classes, but not have others."""
+    unknown = [name for name in images.classes if name not in classes]
+    if unknown:
+        raise InputError(
+            f"{on}: {len(unknown)} classes that the model does not know: {', '.join(unknown[:5])}",
+            expected=f"some of its {len(classes)} classes, such as {', '.join(classes[:5])}",
+        )
+    number = np.array([classes.index(name) for name in images.classes])
+    return dataclasses.replace(images, labels=number[images.labels], classes=classes)
+
+
+def predict_files(
+    path: str | Path,
+    pictures: Iterable[str | Path],
+    *,
+    prior: Prior | None = None,
+    top: int = 1,
+    device: str = "cpu",
+) -> tuple[list[Prediction], list[str]]:
+    """Classify picture files.
+
+    Args:
+        path: A run directory.
+        pictures: Files, or folders of pictures.
+        prior: Class prior to assume; None is the method's own.
+        top: How many classes to report for each picture.
+        device: ``auto``, ``cpu`` or ``cuda``.
+
+    Returns:
+        One prediction for each picture that can be read, and why the others cannot.
+    """
+    predictor = load(path, device=device)
+    files = find_pictures([Path(picture) for picture in pictures])
+    predictions: list[Prediction] = []
+    problems: list[str] = []
+    for first in range(0, len(files), PREDICT_BATCH):
+        names, opened = [], []
+        for file in files[first : first + PREDICT_BATCH]:
+            try:
+                opened.append(open_loose_picture(file))
+                names.append(str(file))
+            except InputError as error:
+                problems.append(error.found)
+        found = predictor.predict(opened, prior=prior, top=top)
+        predictions += [dataclasses.replace(p, picture=name) for p, name in zip(found, names, strict=True)]
+    return predictions, problems

@@ -1,0 +1,170 @@
+"""Whole comparisons on a few images."""
+
+import csv
+import json
+import shutil
+
+import pytest
+
+from forktail.comparing.compare import compare
+from forktail.errors import InputError
+from forktail.training.engine import Engine
+
+QUICK = ["plan.epochs=1", "plan.batch_size=16", "backbone.name=tiny", "backbone.weights=random"]
+
+
+def stages(run):
+    return json.loads((run / "stages.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Three methods, one of them twice, with two seeds."""
+    import numpy as np
+
+    random, labels = np.random.RandomState(0), np.repeat(np.arange(4), [12, 8, 4, 2])
+    path = tmp_path_factory.mktemp("data") / "small.npz"
+    draw = {n: random.randint(0, 256, (n, 28, 28)).astype(np.uint8) for n in (26, 8)}
+    np.savez(path, x_train=draw[26], y_train=labels, x_test=draw[8], y_test=np.repeat(np.arange(4), 2))
+    out = tmp_path_factory.mktemp("runs") / "comparison"
+    methods = "ce,osdtw:depth=0:refinement_epochs=0,independent"
+    return path, methods, compare(path, methods, seeds=[0, 1], settings=QUICK, out=out)
+
+
+def test_everything_that_the_docs_name_is_there(finished):
+    _, _, comparison = finished
+    names = {path.name for path in comparison.path.iterdir() if not path.name.startswith(".")}
+    assert names == {"comparison.json", "comparison.csv", "runs.csv", "compare.html", "runs", "stages"}
+    folders = {path.name for path in (comparison.path / "runs").iterdir()}
+    assert folders == {
+        f"{name}-{seed}" for name in ("ce", "independent", "osdtw-depth-0-refinement_epochs-0") for seed in (0, 1)
+    }
+    for folder in folders:
+        assert (comparison.path / "runs" / folder / "report.html").is_file()
+    results = comparison.results
+    assert len(results["methods"]) == 3
+    assert results["left_out"] == []
+    assert results["seeds"] == [0, 1]
+    with (comparison.path / "runs.csv").open(newline="") as lines:
+        assert len(list(csv.DictReader(lines))) == 6
+
+
+def test_the_command_is_written_down_and_gives_the_same_again(finished):
+    path, methods, comparison = finished
+    command = comparison.results["command"]
+    assert command.startswith(f"forktail compare {path} --methods {methods} --budget epochs --seeds 0,1")
+    assert all(f"--set {setting}" in command for setting in QUICK)
+    env = json.loads((comparison.path / "runs/ce-0/env.json").read_text())
+    assert env["command"] == command
+
+
+def test_a_common_stage_is_trained_once(finished):
+    _, _, comparison = finished
+    runs = comparison.path / "runs"
+    first = stages(runs / "osdtw-depth-0-refinement_epochs-0-0")
+    second = stages(runs / "independent-0")
+    assert [record["fingerprint"] for record in first[:2]] == [record["fingerprint"] for record in second]
+    timing = [json.loads(line) for line in (runs / "independent-0/timing.jsonl").read_text().splitlines()]
+    assert all(record["found"] for record in timing)
+    metrics = [
+        json.loads((runs / name / "metrics.json").read_text())["accuracy"]
+        for name in ("osdtw-depth-0-refinement_epochs-0-0", "independent-0")
+    ]
+    assert metrics[0] == metrics[1]  # the same networks, side by side
+
+
+def test_the_same_call_trains_nothing_and_more_seeds_only_what_is_missing(finished, tmp_path, monkeypatch):
+    path, _, comparison = finished
+    out = tmp_path / "copy"
+    shutil.copytree(comparison.path, out)
+    before = {p: p.stat().st_mtime_ns for p in (out / "runs").rglob("metrics.json")}
+    trained = []
+    train = Engine.train
+
+    def counted(self, stage, *rest):
+        trained.append(stage)
+        return train(self, stage, *rest)
+
+    monkeypatch.setattr(Engine, "train", counted)
+    compare(path, "ce,independent", seeds=[0, 1], settings=QUICK, out=out)
+    assert trained == []
+    compare(path, "ce,independent", seeds=[0, 1, 2], settings=QUICK, out=out)
+    assert sorted(trained) == ["stage1-head", "stage1-tail", "training"]
+    assert all(p.stat().st_mtime_ns == stamp for p, stamp in before.items())
+
+
+def test_two_processes_give_what_one_gives(finished, tmp_path):
+    path, _, comparison = finished
+    beside = compare(path, "ce,independent", seeds=[0], settings=QUICK, out=tmp_path / "beside", jobs=2)
+    for name in ("ce-0", "independent-0"):
+        for file in ("metrics.json", "stages.json", "log.jsonl"):
+            here, there = (folder / "runs" / name / file for folder in (comparison.path, beside.path))
+            assert here.read_bytes() == there.read_bytes(), (name, file)
+
+
+def test_equal_compute_is_equal(finished, tmp_path):
+    path, _, _ = finished
+    settings = ["plan.epochs=20", "plan.batch_size=16", *QUICK[2:]]
+    found = compare(
+        path, "ce,osdtw,independent", budget="compute", seeds=[0], settings=settings, out=tmp_path / "equal"
+    ).results
+    spent = {row["label"]: row["mean"]["training_flops"] for row in found["methods"]}
+    steps = {r["steps"] for r in stages(tmp_path / "equal/runs/ce-0")}
+    assert steps == {20}  # what twenty epochs of ordinary training take, exactly
+    for flops in spent.values():
+        assert 0.8 * spent["ce"] < flops <= spent["ce"]  # but for less than one step of each stage; there are few here
+    assert f"{spent['ce'] / 1e12:.4g} TFLOP" in found["budget_text"]
+
+
+def test_a_run_that_diverges_is_left_out_and_named(finished, tmp_path, monkeypatch):
+    path, _, _ = finished
+    train = Engine.train
+
+    def diverging(self, stage, *rest):
+        if stage == "training" and self.seed == 1:
+            raise InputError("stage training diverged at step 3")
+        return train(self, stage, *rest)
+
+    monkeypatch.setattr(Engine, "train", diverging)
+    with pytest.raises(InputError, match="1 of 4 runs failed: ce, seed 1: stage training diverged at step 3"):
+        compare(path, "ce,independent", seeds=[0, 1], settings=QUICK, out=tmp_path / "broken")
+    found = json.loads((tmp_path / "broken/comparison.json").read_text())
+    assert [row["label"] for row in found["methods"]] == ["independent"]
+    assert found["left_out"] == [{"label": "ce", "seed": 1, "reason": "stage training diverged at step 3"}]
+    monkeypatch.undo()
+    assert (
+        len(compare(path, "ce,independent", seeds=[0, 1], settings=QUICK, out=tmp_path / "broken").results["methods"])
+        == 2
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seeds": []}, "--seeds"),
+        ({"seeds": [0, 0]}, "--seeds 0,0; expected different numbers"),
+        ({"jobs": 0}, "--jobs 0"),
+        ({"budget": "computer"}, 'did you mean "compute"'),
+        ({"settings": ["method.tau=2"]}, "say of which method: --methods NAME:tau=2"),
+        ({"settings": ["seed=3"]}, "use --seeds"),
+        ({"settings": ["plan.flops=1e9"]}, "use --budget compute"),
+        ({"budget": "compute", "settings": ["plan.epochs=0"]}, "expected at least one epoch"),
+        ({"methods": "ce,osdtw:deptth=1"}, 'did you mean "method.depth"'),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_written(finished, tmp_path, changes, message):
+    path, _, _ = finished
+    asked = {"methods": "ce,independent", "settings": QUICK, "out": tmp_path / "out", **changes}
+    with pytest.raises(InputError, match=message):
+        compare(path, **asked)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_other_things_and_another_recipe_are_refused(finished, tmp_path):
+    path, _, comparison = finished
+    (tmp_path / "holiday").mkdir()
+    (tmp_path / "holiday/beach.jpg").write_bytes(b"")
+    with pytest.raises(InputError, match="holds other files and no comparison"):
+        compare(path, "ce,independent", settings=QUICK, out=tmp_path / "holiday")
+    with pytest.raises(InputError, match=r"another recipe \(plan\.lr.*choose another --out for the comparison"):
+        compare(path, "ce,independent", seeds=[0], settings=[*QUICK, "plan.lr=0.5"], out=comparison.path)

@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+import forktail
+from forktail.errors import InputError
+from forktail.fitting import fit
+from forktail.trained import evaluate_run, predict_files
+
+QUICK = ["plan.epochs=2", "plan.batch_size=16", "backbone.name=tiny", "backbone.weights=random"]
+
+
+def test_prediction_says_what_evaluation_says(tmp_path, small_npz):
+    run = fit(small_npz, "ce", settings=[*QUICK, "plan.epochs=8"], out=tmp_path / "run")
+    with np.load(small_npz) as stored:
+        pictures, labels = stored["x_test"], stored["y_test"]
+    found = forktail.load(run.path).predict(list(pictures))
+    right = np.mean([p.classes[0] == str(label) for p, label in zip(found, labels, strict=True)])
+    assert right == pytest.approx(run.metrics["accuracy"]["micro"])
+
+
+def test_files_are_predicted_and_a_broken_one_is_named(tmp_path, small_npz):
+    run = fit(small_npz, "ce", settings=QUICK, out=tmp_path / "run")
+    folder = tmp_path / "new"
+    folder.mkdir()
+    for number in (10, 9):
+        Image.new("L", (40, 30), number).save(folder / f"{number}.png")
+    found, problems = predict_files(run.path, [folder, folder / "9.png"], top=2)
+    assert problems == []
+    assert [p.picture for p in found] == [str(folder / name) for name in ("9.png", "10.png", "9.png")]
+    assert all(len(p.classes) == 2 for p in found)
+    (folder / "9.png").write_bytes(b"no picture")
+    found, problems = predict_files(run.path, [folder])
+    assert [p.picture for p in found] == [str(folder / "10.png")]
+    assert len(problems) == 1
+    assert "9.png: cannot be read" in problems[0]
+    with pytest.raises(InputError, match="no such file"):
+        predict_files(run.path, [tmp_path / "nowhere"])
+
+
+def test_other_data_must_have_the_models_classes(tmp_path, small_npz):
+    run = fit(small_npz, "ce", settings=QUICK, out=tmp_path / "run")
+    with pytest.raises(InputError, match="94 classes that the model does not know"):
+        evaluate_run(run.path, "glyphs")
+
+
+def test_pictures_without_a_test_part_are_all_measured_on(tmp_path, small_npz):
+    run = fit(small_npz, "ce", settings=QUICK, out=tmp_path / "run")
+    with np.load(small_npz) as stored:
+        for number, (picture, label) in enumerate(zip(stored["x_test"], stored["y_test"], strict=True)):
+            (tmp_path / f"new/{label}").mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture).save(tmp_path / f"new/{label}/{number:03}.png")
+    metrics, expected = evaluate_run(run.path, str(tmp_path / "new")), run.metrics
+    for pair in [*metrics["confused"], *expected["confused"]]:
+        del pair["names"]  # files here, rows of an array there
+    assert {**metrics, "evaluated_on": "test"} == expected
+    assert evaluate_run(run.path, str(small_npz)) == run.metrics
+
+
+def test_a_prior_changes_predictions_towards_it(tmp_path, small_npz):
+    run = fit(small_npz, "ce", settings=QUICK, out=tmp_path / "run")
+    plain, uniform = evaluate_run(run.path, prior="train"), evaluate_run(run.path, prior="uniform")
+    assert plain["per_class"] == run.metrics["per_class"]  # cross-entropy predicts under the training prior
+    assert run.metrics["nll"] == uniform["nll"] != plain["nll"]  # but likelihoods are compared under the uniform one
