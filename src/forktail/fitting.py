@@ -127,7 +127,7 @@ def fit_recipe(
     check_place(run, recipe)
     if not run.finished:
         told = progress or Silent()
-        opened = data if data is not None else open_data(recipe.data)
+        opened = data if data is not None else open_data(recipe.data, shots=recipe.split.shots)
         problem = make_problem(recipe, opened)
         for sentence in summary(opened, problem) if data is None else []:
             told.note(sentence)

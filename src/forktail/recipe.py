@@ -248,7 +248,8 @@ def _validated(kind: Any, value: Any, name: str) -> Any:
         problems = error.errors()
     first = problems[0]
     key = ".".join([name, *(str(part) for part in first["loc"][:1])])
-    expected = " or ".join(problem["msg"].lower() for problem in problems if problem["loc"][:1] == first["loc"][:1])
+    wanted = [problem["msg"] for problem in problems if problem["loc"][:1] == first["loc"][:1]]
+    expected = " or ".join(text.removeprefix("Input should be ") for text in wanted)
     raise InputError(f"recipe: {key} = {first['input']!r}", expected=expected)
 
 

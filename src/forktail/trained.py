@@ -11,12 +11,12 @@ import numpy as np
 
 from forktail.data.images import Images
 from forktail.data.loose_pictures import find_pictures, open_loose_picture
-from forktail.data.open import DataSpec, open_data, open_test
+from forktail.data.open import DataSpec, open_data, open_labelled
 from forktail.errors import InputError
 from forktail.evaluation import evaluate
 from forktail.methods import Method, find_method
 from forktail.predictor import Prediction, Predictor, Prior, load_weights, read_spec
-from forktail.recipe import make_recipe, read_recipe
+from forktail.recipe import apply_settings, make_recipe, read_recipe
 from forktail.run import Run
 from forktail.runtime import Runtime
 
@@ -39,16 +39,23 @@ def load(path: str | Path, *, device: str = "cpu", method: type[Method] | None =
     """
     folder = Path(path)
     spec = read_spec(folder)
-    kind = method or find_method(spec.method)
     try:
+        kind = method or find_method(spec.method)
         built = kind(**spec.options).build(spec)
-    except (TypeError, KeyError) as error:
+    except InputError as error:
+        raise InputError(f"{folder}: {error}") from None
+    except (TypeError, KeyError, ValueError) as error:
         raise InputError(f"{folder}: {error}", remedy="the model was made by another version of its method") from None
     return load_weights(built, folder).to(Runtime.open(device).device)
 
 
 def evaluate_run(
-    path: str | Path, data: str | None = None, *, prior: Prior | None = None, device: str = "cpu"
+    path: str | Path,
+    data: str | None = None,
+    *,
+    settings: Iterable[str] = (),
+    prior: Prior | None = None,
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """Evaluate a run's model again, on its own test split or on other pictures.
 
@@ -56,11 +63,12 @@ def evaluate_run(
         path: The run directory.
         data: Other labelled pictures with the same classes: their test part, or all of them where they have none.
             None is the run's own test split.
+        settings: ``data.key=value`` settings of the other pictures, such as ``data.unreadable=skip``.
         prior: Class prior to assume; None is the method's own.
         device: ``auto``, ``cpu`` or ``cuda``.
 
     Returns:
-        What ``metrics.json`` holds.
+        What ``metrics.json`` holds; for other pictures also ``notes``, what a user should know about them.
 
     Raises:
         InputError: If the data has other classes than the model.
@@ -68,13 +76,31 @@ def evaluate_run(
     run = Run(path)
     predictor = load(run.path, device=device)
     recipe = make_recipe(read_recipe(run.path / "recipe.toml"))
-    if data is None or data.rstrip("/") == recipe.data.path:
-        test, on = open_data(recipe.data).test, "test"
-    else:
-        test, on = open_test(DataSpec(data)), data
+    settings = list(settings)
+    if data is None or (data.rstrip("/") == recipe.data.path and not settings):
+        _check_settings(settings, data)
+        return evaluate(predictor, open_data(recipe.data).test, on="test", prior=prior, shots=recipe.split.shots)
+    test, notes = open_labelled(_other_data(data, settings))
     if test.classes != predictor.spec.classes:
-        test = _as_the_model_counts(test, predictor.spec.classes, on)
-    return evaluate(predictor, test, on=on, prior=prior, shots=recipe.split.shots)
+        test = _as_the_model_counts(test, predictor.spec.classes, data)
+    measured = evaluate(predictor, test, on=data, prior=prior, shots=recipe.split.shots)
+    return {**measured, "notes": list(notes)} if notes else measured
+
+
+def _other_data(data: str, settings: list[str]) -> DataSpec:
+    _check_settings(settings, data)
+    return make_recipe(apply_settings({"data": {"path": data}}, settings)).data
+
+
+def _check_settings(settings: list[str], data: str | None) -> None:
+    """Only what says which other pictures are read, and how, can be set."""
+    for setting in settings:
+        if data is None or not setting.startswith("data."):
+            raise InputError(
+                f"--set {setting} with evaluate",
+                expected="settings of other data, such as data.unreadable=skip",
+                remedy="name the data, or leave it out",
+            )
 
 
 def _as_the_model_counts(images: Images, classes: tuple[str, ...], on: str) -> Images:

@@ -79,7 +79,7 @@ def pictures(tmp_path_factory):
 
 FLAGS = {
     "fit": {"data", "--method", "--backbone", "--recipe", "--set", "--out"},
-    "evaluate": {"run", "data", "--prior", "--json", "--device", "--by-class"},
+    "evaluate": {"run", "data", "--set", "--prior", "--json", "--device", "--by-class"},
     "predict": {"run", "pictures", "--top", "--prior", "--format", "--device"},
     "methods": set(),
     "compare": {
@@ -336,6 +336,26 @@ def test_evaluate_on_other_data_says_so(trained, data, tmp_path):
     metrics = json.loads(invoke("evaluate", trained, other, "--json").stdout)
     assert metrics["evaluated_on"] == str(other)
     assert json.loads(invoke("evaluate", trained, data, "--json").stdout)["evaluated_on"] == "test"
+
+
+def test_pictures_of_other_data_that_cannot_be_read_are_left_out_with_a_note(trained, tmp_path):
+    for number, name in enumerate(("ünï 中", ":cat:")):
+        (tmp_path / "new" / name).mkdir(parents=True)
+        Image.new("L", (28, 28), number).save(tmp_path / "new" / name / "a.png")
+    (tmp_path / "new" / name / "b.png").write_text("no picture")
+    with pytest.raises(InputError, match=r"1 picture cannot be read: .*unreadable=skip"):
+        invoke("evaluate", trained, tmp_path / "new")
+    skip = ["--set", "data.unreadable=skip"]
+    assert "left out: 1 picture cannot be read" in invoke("evaluate", trained, tmp_path / "new", *skip).stdout
+    metrics = json.loads(invoke("evaluate", trained, tmp_path / "new", *skip, "--json").stdout)
+    assert sum(metrics["test_images"]) == 2
+    assert len(metrics["notes"]) == 1
+
+
+@pytest.mark.parametrize("arguments", [["--set", "data.seed=1"], ["DATA", "--set", "plan.lr=1"]])
+def test_evaluate_takes_settings_of_other_data_alone(trained, tmp_path, arguments):
+    with pytest.raises(InputError, match="with evaluate; expected settings of other data"):
+        invoke("evaluate", trained, *(tmp_path if word == "DATA" else word for word in arguments))
 
 
 def test_pretraining_writes_weights_that_fit_takes(data, tmp_path):

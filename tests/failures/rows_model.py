@@ -547,7 +547,7 @@ MODEL = Place(
             "a method that is not installed",
             PREDICTING,
             model_json(method="my_method"),
-            'method "my_method" is unknown; one of: …',
+            'run: method "my_method" is unknown; one of: …',
         ),
         Row(
             "options of another method",
@@ -571,7 +571,7 @@ MODEL = Place(
             "a structure out of range",
             PREDICTING,
             model_json(structure={"depth": 99}),
-            "shared depth 99; expected 0 to 6, as many units as there are to share",
+            "run: shared depth 99; expected 0 to 6, as many units as there are to share",
         ),
         Row(
             "no weights",

@@ -115,7 +115,7 @@ def test_a_damaged_file_is_named_in_one_line(tmp_path, damage, kind):
         path = stage.result
     content = path.read_bytes()
     path.write_bytes({"empty": b"", "truncated": content[: len(content) // 2], "noise": b"\xff" * 64}[damage])
-    with pytest.raises(InputError, match=r"damaged.*delete it") as caught:
+    with pytest.raises(InputError, match=r"damaged.*delete .*; the stage is then trained again") as caught:
         stage.load_checkpoint(model, optimizer) if kind == "checkpoint" else stage.load_result(model)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)

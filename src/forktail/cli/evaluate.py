@@ -18,6 +18,10 @@ def evaluate(
         typer.Option(help="Class prior: uniform, train, or a JSON file; by default the method's own."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Set one value of other data, such as data.unreadable=skip."),
+    ] = None,
     by_class: Annotated[bool, typer.Option("--by-class", help="Print every class, too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of the table.")] = False,
 ) -> None:
@@ -25,7 +29,7 @@ def evaluate(
     from forktail import trained
     from forktail.cli.tables import inert_json, print_classes, print_metrics, read_prior
 
-    metrics = trained.evaluate_run(run, data, prior=read_prior(prior), device=device)
+    metrics = trained.evaluate_run(run, data, settings=settings or (), prior=read_prior(prior), device=device)
     if as_json:
         typer.echo(inert_json(metrics))
     else:

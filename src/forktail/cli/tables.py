@@ -101,6 +101,7 @@ def _metrics_lines(metrics: dict[str, Any]) -> list[str]:
         f"classes: {counts} ({edges}); head and tail are the two tasks",
         f"measured on {sum(metrics['test_images'])} pictures of {tested} classes ({metrics['evaluated_on']}) under the"
         f" prior: {metrics['prior']}; accuracies and ece in points, nll and risk in nats",
+        *metrics.get("notes", []),
     ]
 
 

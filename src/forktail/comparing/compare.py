@@ -120,7 +120,7 @@ def compare(
     _check(budget, seeds, settings, jobs)
     plain = resolve(data, "ce", backbone=backbone, recipe=recipe, settings=settings)
     folder = Path(out) if out is not None else Path("runs") / f"{Path(plain.data.path).name or 'data'}-comparison"
-    opened = open_data(plain.data)
+    opened = open_data(plain.data, shots=plain.split.shots)
     problem = make_problem(plain, opened)
     said, plan = _plan(budget, plain.plan, problem)
     entries = []
@@ -257,7 +257,8 @@ def _alone(entry: Entry, cache: Path, command: str) -> str | None:
     """Do one run; say why it failed."""
     with _interruptible():
         try:
-            fit_recipe(entry.recipe, entry.out, data=_opened(entry.recipe.data), cache=cache, command=command)
+            data = _opened(entry.recipe.data, entry.recipe.split.shots)
+            fit_recipe(entry.recipe, entry.out, data=data, cache=cache, command=command)
         except InputError as error:
             return str(error)
     return None
@@ -273,9 +274,9 @@ def _interruptible() -> Iterator[None]:
 
 
 @lru_cache(maxsize=1)
-def _opened(spec: DataSpec) -> DataSet:
+def _opened(spec: DataSpec, shots: str) -> DataSet:
     """Open the data once in each process."""
-    return open_data(spec)
+    return open_data(spec, shots=shots)
 
 
 def _write(folder: Path, entries: Sequence[Entry], facts: dict[str, Any], failed: Sequence[tuple[Entry, str]]) -> None:

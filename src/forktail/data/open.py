@@ -25,7 +25,7 @@ from forktail.data.longtail import Tail, carve
 from forktail.data.picture_files import FilePictures, unreadable
 from forktail.data.splits import Splits, some
 from forktail.data.symbols import symbols
-from forktail.data.thin_test import thin_test_notes
+from forktail.data.small_groups import small_groups_notes
 from forktail.errors import InputError, nearest
 from forktail.files import reason
 
@@ -118,21 +118,9 @@ def open_data(spec: DataSpec, *, workers: int | None = None, shots: str = "A") -
     if spec.validation and val is None:
         train, val, more = held_out_validation(train, spec.seed)
         notes += more
-    notes += thin_test_notes(train, test, shots)
+    notes += small_groups_notes(train, test, shots)
     augment = spec.augment or splits.augment or _suits(train)
     return DataSet(splits.name, train, test, val, augment, notes)
-
-
-def open_test(spec: DataSpec) -> Images:
-    """Open labelled pictures to measure on, as `open_labelled` does.
-
-    Args:
-        spec: Which data; nothing is carved or held out.
-
-    Returns:
-        The images.
-    """
-    return open_labelled(spec)[0]
 
 
 def open_labelled(spec: DataSpec) -> tuple[Images, tuple[str, ...]]:

@@ -47,7 +47,12 @@ def find_method(name: str) -> type[Method]:
     path = _own().get(name) or _installed().get(name)
     if path is None:
         raise InputError(f'method "{name}" is unknown', remedy=nearest(name, method_names()))
-    module = importlib.import_module(path)
+    try:
+        module = importlib.import_module(path)
+    except ImportError as error:
+        raise InputError(
+            f'method "{name}": {path} cannot be imported ({error})', remedy="install its package again"
+        ) from None
     found = [
         kind
         for _, kind in inspect.getmembers(module, inspect.isclass)

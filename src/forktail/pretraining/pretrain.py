@@ -74,7 +74,7 @@ def pretrain(
         if not (run.path / CARD).is_file():
             made = _pretrain(run, recipe, kind, dtype, progress or Silent())
             run.write_json(CARD, {"command": shlex.join(words), **made, **asked})
-        card: dict[str, Any] = run.read_json(CARD)
+        card = run.read_object(CARD)
         if {key: card.get(key) for key in asked} != asked:
             raise InputError(f"{out}: holds weights of `{card.get('command')}`", remedy="choose another --out")
         return card

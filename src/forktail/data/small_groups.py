@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 FEW = 10  # test pictures; an accuracy near one half then has a standard error of 16 points or more
 
 
-def thin_test_notes(train: Images, test: Images, shots: str = "A") -> tuple[str, ...]:
+def small_groups_notes(train: Images, test: Images, shots: str = "A") -> tuple[str, ...]:
     """Say which classes and shot groups have test pictures, but fewer than ten.
 
     Args:
