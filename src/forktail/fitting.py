@@ -149,7 +149,7 @@ def summary(data: DataSet, problem: Problem) -> list[str]:
         Sentences for the user.
     """
     spec, counts = problem.backbone_spec, problem.counts.per_class
-    weights = spec.weights or ("embedded" if spec.name == "tiny" else "from the hub" if "." in spec.name else "random")
+    weights = spec.weights or ("random" if spec.has_random_weights else "embedded" if spec.name == "tiny" else "hub")
     return [
         f"{data.name}: {len(data.train)} training and {len(data.test)} test pictures of {len(counts)} classes,"
         f" {counts.max()} to {counts.min()} a class",
@@ -265,6 +265,7 @@ def _fit(
     run.write_text("recipe.toml", recipe.to_toml())
     run.write_json("env.json", {**_environment(engine, data), "command": command})
     predictor = recipe.method.fit(problem, engine).to(engine.runtime.device).eval()
+    run.write_json("env.json", {**_environment(engine, data), "command": command})  # with what the method had to say
     save_predictor(run.model, predictor)
     run.write_json("cost.json", _cost(engine, predictor, problem))
     if data.val is not None:
@@ -371,5 +372,28 @@ def _environment(engine: Engine, data: DataSet) -> dict[str, Any]:
         "platform": platform.platform(),
         "device": str(engine.runtime.device),
         "threads": torch.get_num_threads(),
-        "data": {"name": data.name, "train": data.train.fingerprint, "images": len(data.train), "notes": data.notes},
+        "data": {
+            "name": data.name,
+            **_fingerprints(data),
+            "images": len(data.train),
+            "notes": [*data.notes, *engine.notes],
+        },
     }
+
+
+def _fingerprints(data: DataSet) -> dict[str, str]:
+    return {"train": data.train.fingerprint, "test": data.test.fingerprint}
+
+
+def trained_on(run: Run, data: DataSet) -> bool:
+    """Say whether a run saw these very pictures.
+
+    Args:
+        run: A run that has begun.
+        data: An opened data set.
+
+    Returns:
+        True if training and test part are the same.
+    """
+    found = run.read_object("env.json").get("data")
+    return isinstance(found, dict) and _fingerprints(data).items() <= found.items()

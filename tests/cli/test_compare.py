@@ -54,6 +54,9 @@ def test_the_interval_stands_beside_every_method_but_the_reference(compared):
             assert cell == ""
         else:
             found = row["difference"]["balanced"]
+            if found["low"] is None:  # equal differences have no interval
+                assert cell == f"{100 * found['mean']:+.1f}"
+                continue
             assert cell == f"{100 * found['mean']:+.1f} [{100 * found['low']:+.1f}, {100 * found['high']:+.1f}]"
 
 
@@ -88,3 +91,23 @@ def test_a_page_is_written_again_from_the_files_alone(compared):
         result = invoke("report", page.parent)
         assert (result.exit_code, result.stdout.strip()) == (0, str(page))
         assert page.read_bytes() == before
+
+
+def test_a_method_that_failed_is_left_out_of_the_table_and_ends_in_an_error(compared, tmp_path, monkeypatch, capsys):
+    out, _ = compared
+    results = json.loads((out / "comparison.json").read_text())
+    results["left_out"] = [{"label": "osdtw", "seed": 1, "reason": "stage training diverged"}]
+    monkeypatch.setattr("forktail.comparing.compare.compare", lambda *_, **__: Stub(out, results))
+    monkeypatch.setattr("sys.argv", ["forktail", "compare", "glyphs", "--out", str(tmp_path / "out")])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    said = capsys.readouterr()
+    assert caught.value.code == 2
+    assert results["ranking"] in said.out
+    last = said.err.splitlines()[-1]
+    assert last.startswith("error: left out, because a run failed: osdtw, seed 1: stage training diverged; mend it")
+
+
+class Stub:
+    def __init__(self, path, results):
+        self.path, self.results = path, results

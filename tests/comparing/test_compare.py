@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 
+import numpy as np
 import pytest
 
 from forktail.comparing.compare import compare
@@ -20,8 +21,6 @@ def stages(run):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """Three methods, one of them twice, with two seeds."""
-    import numpy as np
-
     random, labels = np.random.RandomState(0), np.repeat(np.arange(4), [12, 8, 4, 2])
     path = tmp_path_factory.mktemp("data") / "small.npz"
     draw = {n: random.randint(0, 256, (n, 28, 28)).astype(np.uint8) for n in (26, 8)}
@@ -126,16 +125,16 @@ def test_a_run_that_diverges_is_left_out_and_named(finished, tmp_path, monkeypat
         return train(self, stage, *rest)
 
     monkeypatch.setattr(Engine, "train", diverging)
-    with pytest.raises(InputError, match="1 of 4 runs failed: ce, seed 1: stage training diverged at step 3"):
-        compare(path, "ce,independent", seeds=[0, 1], settings=QUICK, out=tmp_path / "broken")
-    found = json.loads((tmp_path / "broken/comparison.json").read_text())
+    found = compare(path, "ce,independent", seeds=[0, 1], settings=QUICK, out=tmp_path / "broken").results
     assert [row["label"] for row in found["methods"]] == ["independent"]
     assert found["left_out"] == [{"label": "ce", "seed": 1, "reason": "stage training diverged at step 3"}]
+    with pytest.raises(InputError, match="every method failed; ce, seed 1: stage training diverged at step 3"):
+        compare(path, "ce,logit_adjustment", seeds=[1], settings=QUICK, out=tmp_path / "all")
     monkeypatch.undo()
-    assert (
-        len(compare(path, "ce,independent", seeds=[0, 1], settings=QUICK, out=tmp_path / "broken").results["methods"])
-        == 2
-    )
+    for folder, methods in (("broken", "ce,independent"), ("all", "ce,logit_adjustment")):
+        mended = compare(path, methods, seeds=[0, 1], settings=QUICK, out=tmp_path / folder)
+        assert len(mended.results["methods"]) == 2
+        assert mended.results["left_out"] == []
 
 
 @pytest.mark.parametrize(
@@ -146,7 +145,9 @@ def test_a_run_that_diverges_is_left_out_and_named(finished, tmp_path, monkeypat
         ({"jobs": 0}, "--jobs 0"),
         ({"budget": "computer"}, 'did you mean "compute"'),
         ({"settings": ["method.tau=2"]}, "say of which method: --methods NAME:tau=2"),
+        ({"settings": ['method={name="ce"}']}, "say of which method: --methods NAME:KEY=VALUE"),
         ({"settings": ["seed=3"]}, "use --seeds"),
+        ({"budget": "compute", "settings": [*QUICK[1:], "plan.epochs=0", "plan.flops=1e12"]}, "expected at least one epoch"),
         ({"settings": ["plan.flops=1e9"]}, "use --budget compute"),
         ({"budget": "compute", "settings": ["plan.epochs=0"]}, "expected at least one epoch"),
         ({"methods": "ce,osdtw:deptth=1"}, 'did you mean "method.depth"'),
@@ -168,3 +169,44 @@ def test_a_folder_of_other_things_and_another_recipe_are_refused(finished, tmp_p
         compare(path, "ce,independent", settings=QUICK, out=tmp_path / "holiday")
     with pytest.raises(InputError, match=r"another recipe \(plan\.lr.*choose another --out for the comparison"):
         compare(path, "ce,independent", seeds=[0], settings=[*QUICK, "plan.lr=0.5"], out=comparison.path)
+
+
+def test_a_page_that_is_missing_is_written_and_other_pictures_are_refused(finished, tmp_path):
+    path, _, comparison = finished
+    out, data = tmp_path / "copy", tmp_path / path.name
+    shutil.copytree(comparison.path, out)
+    shutil.copy(path, data)
+    (out / "runs/ce-0/report.html").unlink()
+    compare(path, "ce,independent", seeds=[0, 1], settings=QUICK, out=out)
+    assert (out / "runs/ce-0/report.html").is_file()
+    with np.load(path) as stored:
+        changed = {name: stored[name].copy() for name in stored.files}
+    changed["x_train"][0] += 1
+    kept = path.read_bytes()
+    try:
+        np.savez(path, **changed)
+        with pytest.raises(InputError, match="trained on other pictures than small holds now"):
+            compare(path, "ce,independent", seeds=[0, 1, 2], settings=QUICK, out=out)
+    finally:
+        path.write_bytes(kept)
+
+
+def test_the_clock_of_a_kept_analysis_is_that_of_its_making(finished, tmp_path):
+    """The probe does not depend on the seed: later runs find it, and take what it took."""
+    path, _, _ = finished
+    settings = [*QUICK[:3], "backbone.weights=embedded"]
+    found = compare(path, "ce,linear_probe", seeds=[0, 1], settings=settings, out=tmp_path / "probe").results
+    (probe,) = [row for row in found["methods"] if row["label"] == "linear_probe"]
+    seconds = [record["seconds"] for record in probe["per_seed"]]
+    assert seconds[0] == seconds[1] > 0
+    assert probe["standard_error"]["balanced"] == 0
+
+
+def test_validation_pictures_rank_unless_the_user_decides(finished, tmp_path):
+    path, _, comparison = finished
+    assert "validation pictures, which also chose the reference" in comparison.results["ranking"]
+    assert (comparison.path / "runs/ce-0/validation.json").is_file()
+    settings = [*QUICK, "data.validation=false"]
+    plain = compare(path, "independent,ce", seeds=[0], settings=settings, out=tmp_path / "plain").results
+    assert plain["reference"] == "independent"  # the first that was named
+    assert "nothing was chosen by it" in plain["ranking"]

@@ -63,6 +63,12 @@ class BackboneSpec:
                 remedy="rename the file",
             ) from None
 
+    @property
+    def has_random_weights(self) -> bool:
+        """True if nobody trained the weights: neither ``tiny``, nor a tag, the hub or a file brings any."""
+        brings = self.name == "tiny" or "." in self.name or ":" in self.name
+        return self.weights == "random" or (self.weights is None and not brings)
+
     @classmethod
     def parse(cls, text: str) -> BackboneSpec:
         """Read what a user gives as backbone: a name or a file of weights.

@@ -57,6 +57,7 @@ def compare(
             progress=progress,
         )
     print_comparison(comparison.path, comparison.results)
+    _fail(comparison.results["left_out"])
 
 
 def _numbers(seeds: str) -> list[int]:
@@ -66,3 +67,12 @@ def _numbers(seeds: str) -> list[int]:
         return [int(seed) for seed in seeds.split(",")]
     except ValueError:
         raise InputError(f'--seeds "{seeds}"', expected="numbers, separated by commas, such as 0,1,2") from None
+
+
+def _fail(left_out: list[dict[str, object]]) -> None:
+    """End with an error where the table is not what was asked for."""
+    from forktail.errors import InputError
+
+    if left_out:
+        said = "; ".join(f"{run['label']}, seed {run['seed']}: {run['reason']}" for run in left_out)
+        raise InputError(f"left out, because a run failed: {said}", remedy="mend it and give the command again")

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import multiprocessing
-import signal
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, final, get_args
 
 import torch
 
 from forktail.comparing.contestant import Contestant, read_contestants
+from forktail.comparing.processes import beside
 from forktail.comparing.results import as_csv, runs_as_csv, table
 from forktail.data.images import DataSet
-from forktail.data.open import DataSpec, open_data
+from forktail.data.open import open_data
 from forktail.errors import InputError, nearest
-from forktail.fitting import check_place, fit_recipe, make_problem, resolve, shell_command, summary
+from forktail.fitting import check_place, fit_recipe, make_problem, resolve, shell_command, summary, trained_on
 from forktail.losses.cross_entropy import CrossEntropy
 from forktail.methods import Problem
-from forktail.recipe import Recipe
+from forktail.recipe import Recipe, read_recipe
 from forktail.report.comparison_report import write_comparison_report
 from forktail.run import Run, only_writer
 from forktail.training.cost import training_cost
@@ -83,10 +80,12 @@ def compare(
     jobs: int = 1,
     progress: Progress | None = None,
 ) -> Comparison:
-    """Compare methods on the same data: same images, same initial weights, same order of images for the same seed.
+    """Compare methods on the same data: the same images and, for the same seed, the same initial weights.
 
-    The same call again goes on where it was stopped; more methods or seeds are added to what is there. A stage that
-    several methods have in common is trained once.
+    The same call again goes on where it was stopped. Runs that are there are used again when more methods or seeds are
+    asked for; the table shows what the last call asked for. A stage that several methods have in common is trained
+    once. Unless settings or recipe say otherwise, validation pictures are held out (``data.validation=true``), by
+    which the methods are ranked and the best baseline is chosen.
 
     Args:
         data: As in `forktail.fit`.
@@ -104,10 +103,11 @@ def compare(
         progress: Who is told how far it is.
 
     Returns:
-        The comparison.
+        The comparison. A method of which a run failed, as by divergence, is left out of the table;
+        ``results["left_out"]`` says why, and so does ``progress``.
 
     Raises:
-        InputError: If the input is at fault, or a run could not be finished; the others are kept.
+        InputError: If the input is at fault, or no method could be trained with every seed.
 
     Example:
         >>> quick = ["data.n_max=4", "data.imbalance=2", "plan.epochs=1"]
@@ -115,7 +115,8 @@ def compare(
         >>> sorted(row["label"] for row in found.results["methods"])
         ['balanced_softmax', 'ce']
     """
-    settings, told = list(settings), progress or Silent()
+    asked, told = list(settings), progress or Silent()
+    settings = [*_validation(recipe), *asked]
     contestants = read_contestants(methods)
     _check(budget, seeds, settings, jobs)
     plain = resolve(data, "ce", backbone=backbone, recipe=recipe, settings=settings)
@@ -130,22 +131,17 @@ def compare(
             full = resolve(data, one.method, backbone=backbone, recipe=recipe, settings=own, seed=seed)
             place = folder / "runs" / f"{one.folder}-{seed}"
             entries.append(Entry(one, seed, dataclasses.replace(full, plan=plan), place))
-    _check_folder(folder, entries)
+    _check_folder(folder, entries, opened)
     for sentence in [*summary(opened, problem), said]:
         told.note(sentence)
     names = ",".join(contestant.label for contestant in contestants)
-    asked = {"methods": names, "budget": budget, "seeds": ",".join(map(str, seeds))}
+    flags = {"methods": names, "budget": budget, "seeds": ",".join(map(str, seeds))}
     given = {"backbone": backbone, "recipe": recipe, "out": out}
-    command = shell_command("compare", data, {**asked, **given}, settings)
+    command = shell_command("compare", data, {**flags, **given}, asked)
     with only_writer(folder):
         failed = _train(entries, folder / "stages", opened, command, jobs, told)
         facts = {"data": opened.name, "command": command, "budget": budget, "budget_text": said, "seeds": list(seeds)}
         _write(folder, entries, facts, failed)
-    if failed:
-        raise InputError(
-            f"{len(failed)} of {len(entries)} runs failed: {'; '.join(f'{_name(e)}: {why}' for e, why in failed)}",
-            remedy=f"the others are in {folder / 'compare.html'}; mend it and give the command again",
-        )
     return Comparison(folder)
 
 
@@ -157,11 +153,19 @@ def _check(budget: str, seeds: Sequence[int], settings: Sequence[str], jobs: int
     if jobs < 1:
         raise InputError(f"--jobs {jobs}", expected="a number >= 1")
     for setting in settings:
-        if setting.startswith("method."):
-            key = setting.removeprefix("method.")
-            raise InputError(f"--set {setting} in a comparison", remedy=f"say of which method: --methods NAME:{key}")
-        if setting.partition("=")[0].strip() == "seed":
+        key, _, value = setting.partition("=")
+        table, _, option = (part.strip() for part in key.partition("."))
+        if table == "method":
+            said = f"{option or 'KEY'}={value}" if option else "KEY=VALUE"
+            raise InputError(f"--set {setting} in a comparison", remedy=f"say of which method: --methods NAME:{said}")
+        if table == "seed":
             raise InputError(f"--set {setting} in a comparison", remedy="use --seeds")
+
+
+def _validation(recipe: str | Path | None) -> list[str]:
+    """Hold out validation pictures unless the user decides: the best baseline is not to be chosen on the test part."""
+    decided = recipe is not None and "validation" in read_recipe(recipe).get("data", {})
+    return [] if decided else ["data.validation=true"]
 
 
 def _plan(budget: Budget, plan: Plan, problem: Problem) -> tuple[str, Plan]:
@@ -170,6 +174,8 @@ def _plan(budget: Budget, plan: Plan, problem: Problem) -> tuple[str, Plan]:
         if plan.flops is not None:
             raise InputError("plan.flops with --budget epochs", remedy="use --budget compute")
         return f"every stage of every method has {plan.epochs} epochs", plan
+    if plan.epochs < 1:
+        raise InputError(f"plan.epochs = {plan.epochs} with --budget compute", expected="at least one epoch")
     flops = plan.flops
     said = "as plan.flops says"
     if flops is None:
@@ -179,21 +185,26 @@ def _plan(budget: Budget, plan: Plan, problem: Problem) -> tuple[str, Plan]:
         images = plan.epochs * plan.steps_per_epoch(len(problem.train)) * min(plan.batch_size, len(problem.train))
         flops = float(cost.flops * images)
         said = f"what {plan.epochs} epochs of ordinary training take"
-    if flops <= 0:
-        raise InputError(f"plan.epochs = {plan.epochs} with --budget compute", expected="at least one epoch")
     text = f"every method may use {flops / 1e12:.4g} TFLOP for training, {said}"
     return text, dataclasses.replace(plan, flops=flops)
 
 
-def _check_folder(folder: Path, entries: Sequence[Entry]) -> None:
+def _check_folder(folder: Path, entries: Sequence[Entry], data: DataSet) -> None:
     """Refuse a folder that holds something else, before anything is trained."""
-    if folder.is_dir() and not (folder / "runs").is_dir() and any(e.name != ".lock" for e in folder.iterdir()):
+    ours = any((folder / name).is_dir() for name in ("runs", "stages"))
+    if folder.is_dir() and not ours and any(entry.name != ".lock" for entry in folder.iterdir()):
         raise InputError(f"{folder}: holds other files and no comparison", remedy="choose another --out")
     for entry in entries:
         try:
             check_place(Run(entry.out), entry.recipe)
         except InputError as error:
             raise InputError(error.found, remedy="choose another --out for the comparison") from None
+        if Run(entry.out).finished and not trained_on(Run(entry.out), data):
+            raise InputError(
+                f"{entry.out}: trained on other pictures than {data.name} holds now",
+                expected="the same pictures for all runs",
+                remedy="choose another --out for the comparison",
+            )
 
 
 def _train(
@@ -202,13 +213,18 @@ def _train(
     """Do the runs that are not done yet.
 
     Returns:
-        Those that failed through their input, such as a learning rate at which they diverge, and why.
+        Those that failed, such as by a learning rate at which they diverge, and why.
     """
     failed = []
-    waiting = [entry for entry in entries if not Run(entry.out).finished]
+    waiting = [entry for entry in entries if not Run(entry.out).finished or not (entry.out / "report.html").is_file()]
     if len(waiting) < len(entries):
         progress.note(f"{len(entries) - len(waiting)} of {len(entries)} runs were there already")
-    done = _here(waiting, cache, data, command, progress) if jobs == 1 else _beside(waiting, cache, command, jobs)
+    if jobs == 1:
+        done = _here(waiting, cache, data, command, progress)
+    else:
+        threads = max(1, torch.get_num_threads() // jobs)
+        work = partial(_alone, cache=cache, command=command, threads=threads)
+        done = beside(waiting, work, jobs, lambda entry, text: progress.note(f"{_name(entry)}: {text}"))
     for number, (entry, problem) in enumerate(done, start=1):
         if problem is None:
             reached = f"balanced {100 * Run(entry.out).metrics['accuracy']['balanced']:.1f}"
@@ -232,51 +248,31 @@ def _here(
             yield entry, None
 
 
-def _beside(entries: Sequence[Entry], cache: Path, command: str, jobs: int) -> Iterator[tuple[Entry, str | None]]:
-    """Several runs at once, each in a process of its own."""
-    threads = max(1, torch.get_num_threads() // jobs)
-    context = multiprocessing.get_context("spawn")  # a forked process would inherit torch's threads half alive
-    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_prepare, initargs=(threads,))
-    try:
-        running: list[tuple[Entry, Future[str | None]]] = [
-            (entry, pool.submit(_alone, entry, cache, command)) for entry in entries
-        ]
-        for entry, future in running:
-            yield entry, future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _prepare(threads: int) -> None:
-    """Set up a process: Ctrl-C is for whoever is at work, so that an idle process ends without a word."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _alone(entry: Entry, note: Callable[[str], None], *, cache: Path, command: str, threads: int) -> str | None:
+    """Do one run in a process of its own; say why it failed."""
     torch.set_num_threads(threads)
-
-
-def _alone(entry: Entry, cache: Path, command: str) -> str | None:
-    """Do one run; say why it failed."""
-    with _interruptible():
-        try:
-            data = _opened(entry.recipe.data, entry.recipe.split.shots)
-            fit_recipe(entry.recipe, entry.out, data=data, cache=cache, command=command)
-        except InputError as error:
-            return str(error)
+    try:
+        data = open_data(entry.recipe.data, shots=entry.recipe.split.shots)
+        fit_recipe(entry.recipe, entry.out, data=data, cache=cache, progress=Notes(note), command=command)
+    except InputError as error:
+        return str(error)
     return None
 
 
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+@final
+class Notes(Silent):
+    """Passes sentences on, and nothing else.
 
+    Args:
+        tell: Hears them.
+    """
 
-@lru_cache(maxsize=1)
-def _opened(spec: DataSpec, shots: str) -> DataSet:
-    """Open the data once in each process."""
-    return open_data(spec, shots=shots)
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self.tell = tell
+
+    def note(self, text: str) -> None:
+        """Pass it on."""
+        self.tell(text)
 
 
 def _write(folder: Path, entries: Sequence[Entry], facts: dict[str, Any], failed: Sequence[tuple[Entry, str]]) -> None:
@@ -287,14 +283,14 @@ def _write(folder: Path, entries: Sequence[Entry], facts: dict[str, Any], failed
         if entry.contestant not in broken:
             runs.setdefault(entry.contestant, []).append((entry.seed, Run(entry.out)))
     if not runs:
-        return
+        entry, why = failed[0]
+        raise InputError(f"every method failed; {_name(entry)}: {why}", remedy="mend it and give the command again")
     results = table(runs)
     left_out = [{"label": entry.contestant.label, "seed": entry.seed, "reason": why} for entry, why in failed]
-    first = Run(entries[0].out) if entries[0].contestant in runs else next(iter(runs.values()))[0][1]
     place = Run(folder)
     place.write_text("comparison.csv", as_csv(results))
     place.write_text("runs.csv", runs_as_csv(results))
-    groups = first.metrics["groups"]
+    groups = next(iter(runs.values()))[0][1].metrics["groups"]
     place.write_json("comparison.json", {**facts, "groups": groups, **results, "left_out": left_out})
     write_comparison_report(folder)
 

@@ -9,8 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from forktail.comparing.contestant import Contestant
 from forktail.comparing.statistics import mean, paired_difference, standard_error
+from forktail.errors import InputError
 from forktail.methods import find_method
 from forktail.report.reading import Number, checked, read_lines
 from forktail.report.run_files import Accuracy, Choice, Clock, Cost
@@ -66,32 +69,37 @@ def table(runs: Mapping[Contestant, Sequence[tuple[int, Run]]]) -> Record:
         ``ranking`` (the rule, in words), ``reference`` (label of the best baseline) and ``methods`` in ranked order.
     """
     records = {one: [read_run(run, seed) for seed, run in mine] for one, mine in runs.items()}
-    standing, rule = _standing(runs, records)
+    validated = all((run.path / "validation.json").is_file() for mine in runs.values() for _, run in mine)
+    standing, rule = _standing(runs, records, validated)
     ranked = sorted(runs, key=lambda one: -standing[one])
-    reference = next((one for one in ranked if one.method != OURS), ranked[0])
+    baselines = [one for one in (ranked if validated else list(runs)) if one.method != OURS]
+    reference = baselines[0] if baselines else ranked[0]
     rows = [_row(one, runs[one], records[one], None if one is reference else records[reference]) for one in ranked]
     return {"ranking": rule, "reference": reference.label, "methods": rows}
 
 
 def _standing(
-    runs: Mapping[Contestant, Sequence[tuple[int, Run]]], records: Mapping[Contestant, list[Record]]
+    runs: Mapping[Contestant, Sequence[tuple[int, Run]]], records: Mapping[Contestant, list[Record]], validated: bool
 ) -> tuple[dict[Contestant, float], str]:
     """Say by what the methods are ranked: validation pictures where there are any."""
-    if all((run.path / "validation.json").is_file() for mine in runs.values() for _, run in mine):
-        validated = {
-            one: [
-                checked(Quality, run, "validation.json", run.read_json("validation.json")).accuracy.balanced
-                for _, run in mine
-            ]
-            for one, mine in runs.items()
-        }
-        rule = "ranked by mean balanced accuracy on the validation pictures; the test pictures only measure"
-        return {one: mean(values) or 0.0 for one, values in validated.items()}, rule
+    if not validated:
+        rule = (
+            "in the order of mean balanced accuracy on the test pictures, for want of validation pictures"
+            " (--set data.validation=true); nothing was chosen by it, and the reference is the first baseline named"
+        )
+        return {one: float(np.mean([record["balanced"] for record in mine])) for one, mine in records.items()}, rule
     rule = (
-        "ranked by mean balanced accuracy on the test pictures, for want of validation pictures"
-        " (--set data.validation=true); the order describes, no model or setting was chosen by it"
+        "ranked by mean balanced accuracy on the validation pictures, which also chose the reference, the best"
+        " baseline; the test pictures only measure"
     )
-    return {one: mean([record["balanced"] for record in mine]) or 0.0 for one, mine in records.items()}, rule
+    return {one: float(np.mean([_validated(run) for _, run in mine])) for one, mine in runs.items()}, rule
+
+
+def _validated(run: Run) -> float:
+    balanced = checked(Quality, run, "validation.json", run.read_json("validation.json")).accuracy.balanced
+    if balanced is None:
+        raise InputError(f"{run.path}: no validation pictures were measured", remedy="--set data.validation=false")
+    return balanced
 
 
 def _row(

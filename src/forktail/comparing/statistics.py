@@ -52,16 +52,17 @@ def standard_error(values: Values) -> float | None:
 def paired_difference(values: Values, reference: Values) -> dict[str, float | None]:
     """Mean difference over seeds with its 95 % interval by Student's t.
 
-    Both methods saw the same data, the same initial weights and the same order of images for the same seed, so the
-    difference is taken seed by seed: what the seed does to both drops out. The interval supposes differences that are
-    about normal over seeds, and says nothing about other data.
+    For the same seed both methods begin with the same weights, so the difference is taken seed by seed: what the seed
+    does to both drops out. The interval supposes differences that are about normal over seeds, and says nothing about
+    other data. Differences that are all equal have no interval: the seed decided nothing, so it tells nothing.
 
     Args:
         values: (S,) one value per seed.
         reference: (S,) of the method to compare with, in the same order of seeds.
 
     Returns:
-        ``mean``, ``low`` and ``high``; the interval is None for a single seed, all are None for a missing value.
+        ``mean``, ``low`` and ``high``; the interval is None for a single seed or equal differences, all are None for a
+        missing value.
 
     Example:
         >>> {key: round(value, 3) for key, value in paired_difference([2.0, 4.0], [1.0, 1.0]).items()}
@@ -70,7 +71,7 @@ def paired_difference(values: Values, reference: Values) -> dict[str, float | No
     pairs = zip(values, reference, strict=True)
     differences = [None if one is None or other is None else one - other for one, other in pairs]
     center, error = mean(differences), standard_error(differences)
-    if center is None or error is None:
+    if center is None or not error:
         return {"mean": center, "low": None, "high": None}
     reach = float(stdtrit(len(differences) - 1, (1 + LEVEL) / 2)) * error
     return {"mean": center, "low": center - reach, "high": center + reach}

@@ -23,9 +23,9 @@ from forktail.data.images import DataSet, Images
 from forktail.data.list_file import open_list
 from forktail.data.longtail import Tail, carve
 from forktail.data.picture_files import FilePictures, unreadable
+from forktail.data.small_groups import small_groups_notes
 from forktail.data.splits import Splits, some
 from forktail.data.symbols import symbols
-from forktail.data.small_groups import small_groups_notes
 from forktail.errors import InputError, nearest
 from forktail.files import reason
 

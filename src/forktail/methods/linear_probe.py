@@ -15,10 +15,16 @@ from torch import Tensor, nn
 
 from forktail.backbones.forked import Forked
 from forktail.backbones.layered import Layered
-from forktail.backbones.open import BackboneSpec, open_backbone
+from forktail.backbones.open import open_backbone
 from forktail.data.images import Images
 from forktail.errors import InputError
-from forktail.methods._logistic_regression import GRADIENT, evaluation_flops, logistic_regression, most_evaluations
+from forktail.methods._logistic_regression import (
+    GRADIENT,
+    MEMORY,
+    evaluation_flops,
+    logistic_regression,
+    most_evaluations,
+)
 from forktail.methods._method import Method, Problem, check_tau
 from forktail.predictor import ModelSpec, Predictor
 from forktail.training.cost import inference_flops
@@ -74,8 +80,8 @@ class LinearProbe(Method):
 
     def fit(self, problem: Problem, engine: Engine) -> Predictor:
         """Take the features of all images, and solve for the classifier on them."""
-        if has_random_weights(problem.backbone_spec):
-            engine.progress.note("the backbone's weights are random: the probe reads random features")
+        if problem.backbone_spec.has_random_weights:
+            engine.note("the backbone's weights are random: the probe reads random features")
         network = problem.network().to(engine.runtime.device).eval()
         backbone = network.path(0)
         freeze(backbone)
@@ -131,10 +137,10 @@ class LinearProbe(Method):
             [self, state_digest(backbone), problem.train.with_transform(problem.preprocess).fingerprint],
             solve,
             flops=lambda solution: solution["evaluations"].item() * _evaluation_flops(problem, backbone),
-            memory=2 * 8 * _numbers(problem, backbone),  # as they are and standardised, in double precision
+            memory=_solution_memory(problem, backbone),
         )
         if (gradient := found["gradient"].item()) > GRADIENT:
-            engine.progress.note(
+            engine.note(
                 f"the probe stopped where its gradient is {gradient:.1g} and not {GRADIENT:g}: raise "
                 f"method.max_iterations (now {self.max_iterations}) or method.penalty (now {self.penalty:g})"
             )
@@ -142,23 +148,6 @@ class LinearProbe(Method):
         with torch.no_grad():
             classifier.weight.copy_(weights / scale)
             classifier.bias.copy_(biases - weights @ (mean / scale))
-
-
-def has_random_weights(spec: BackboneSpec) -> bool:
-    """Say whether a backbone starts from weights that nobody trained.
-
-    Args:
-        spec: The backbone; a tag in its name, or a name on the hub, brings weights.
-
-    Returns:
-        True if they are random.
-
-    Example:
-        >>> has_random_weights(BackboneSpec("tiny")), has_random_weights(BackboneSpec("vit_small_patch16_224"))
-        (False, True)
-    """
-    brings_weights = spec.name == "tiny" or "." in spec.name or ":" in spec.name
-    return spec.weights == "random" or (spec.weights is None and not brings_weights)
 
 
 @torch.no_grad()
@@ -218,6 +207,13 @@ def _features_flops(problem: Problem, backbone: Layered) -> float:
 def _numbers(problem: Problem, backbone: Layered) -> int:
     """N D, the size of the feature matrix."""
     return problem.counts.total * backbone.num_features
+
+
+def _solution_memory(problem: Problem, backbone: Layered) -> int:
+    """Bytes in double precision: features twice, as they are and standardised, logits, and the memory of L-BFGS."""
+    num_classes = problem.counts.num_classes
+    solution = num_classes * (backbone.num_features + 1)
+    return 8 * (2 * _numbers(problem, backbone) + problem.counts.total * num_classes + 2 * MEMORY * solution)
 
 
 def _evaluation_flops(problem: Problem, backbone: Layered) -> float:

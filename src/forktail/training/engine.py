@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import timm
 import torch
-from safetensors.numpy import load_file, save_file
+from safetensors import safe_open
+from safetensors.numpy import save_file
 from torch import Tensor, nn
 
 from forktail.data.images import Images
@@ -75,6 +76,7 @@ class Engine:
         self.workers = workers
         self.checkpoint_seconds = checkpoint_seconds
         self.manifest: list[Record] = []
+        self.notes: list[str] = []
         self._log: list[Record] = []
         self._timing: list[Record] = []
 
@@ -82,6 +84,15 @@ class Engine:
     def flops(self) -> float:
         """Floating-point operations of all stages and analyses so far, wherever they were computed."""
         return float(sum(record["flops"] for record in self.manifest))
+
+    def note(self, text: str) -> None:
+        """Tell and keep a sentence that a user should read, such as that an optimum was not reached.
+
+        Args:
+            text: The sentence.
+        """
+        self.notes.append(text)
+        self.progress.note(text)
 
     def train(self, stage: str, objective: O, images: Images, plan: Plan | None = None) -> O:
         """Train an objective, or load it if the very same stage was trained before.
@@ -109,8 +120,10 @@ class Engine:
         with only_writer(place.folder, wait=True), interrupts_between_steps() as interrupted:
             found = place.result.is_file()
             if not found:
+                threads = torch.get_num_threads()
                 with self.runtime.reproducible():
                     self._run(place, objective, images, plan, facts, interrupted)
+                torch.set_num_threads(threads)
             facts = place.load_result(objective)
         self._record(facts, found=found)
         if interrupted.is_set():
@@ -140,16 +153,17 @@ class Engine:
         """
         mark = fingerprint(REVISION, versions(), self.runtime.device.type, name, *inputs)
         path = self.cache / mark / "arrays.safetensors"
-        started = time.perf_counter()
         with only_writer(path.parent, wait=True):
             found = path.is_file()
             if not found:
+                started = time.perf_counter()
                 with self.runtime.reproducible():
                     arrays = {key: np.ascontiguousarray(value) for key, value in make().items()}
-                write_atomically(path, functools.partial(save_file, arrays))
-        seconds = time.perf_counter() - started
-        with reading(path):
-            kept = load_file(path)
+                clock = {"seconds": str(time.perf_counter() - started)}
+                write_atomically(path, functools.partial(save_file, arrays, metadata=clock))
+        with reading(path), safe_open(path, framework="numpy") as stream:
+            kept: Arrays = {key: stream.get_tensor(key) for key in stream.keys()}  # noqa: SIM118 - not a mapping
+            seconds = float(stream.metadata()["seconds"])
         spent = flops(kept) if callable(flops) else flops
         facts = {"stage": name, "fingerprint": mark, "flops": spent, "memory": memory, "log": [], "seconds": seconds}
         self._record(facts, found=found)
@@ -169,7 +183,7 @@ class Engine:
             One plan per stage.
 
         Raises:
-            InputError: If nothing is left.
+            InputError: If what is left is less than a step of each stage.
         """
         if self.plan.flops is None:
             return [self.plan.for_epochs(epochs) for _, _, epochs in stages]
@@ -179,12 +193,19 @@ class Engine:
                 f"plan.flops = {self.plan.flops:g}",
                 expected=f"more than {self.flops + reserve:g}, which the stages and analyses before take",
             )
-        costs = [epochs and epochs * self.flops_per_epoch(make(), images) for make, images, epochs in stages]
-        total = sum(costs)
-        return [
-            dataclasses.replace(self.plan, flops=left * cost / total) if cost else self.plan.for_epochs(0)
-            for cost in costs
-        ]
+        costs = [epochs * self.flops_per_epoch(make(), images) for make, images, epochs in stages]
+        if not sum(costs):
+            raise InputError(f"plan.flops = {self.plan.flops:g}", expected="a stage with epochs to divide them")
+        shares = [left * cost / sum(costs) for cost in costs]
+        for share, cost, (_, images, epochs) in zip(shares, costs, stages, strict=True):
+            step = cost / max(1, epochs) / len(images) * min(self.plan.batch_size, len(images))
+            if share < step:
+                raise InputError(
+                    f"plan.flops = {self.plan.flops:.3g} leaves {share:.3g} to a stage",
+                    expected=f"at least {step:.3g}, one step of it",
+                    remedy="raise plan.flops, or plan.epochs in a comparison, or lower plan.batch_size",
+                )
+        return [dataclasses.replace(self.plan, flops=share) if share else self.plan.for_epochs(0) for share in shares]
 
     def flops_per_epoch(self, objective: Objective, images: Images) -> float:
         """Count the floating-point operations of one pass over the images, forward and backward.
@@ -211,7 +232,11 @@ class Engine:
         batch = min(plan.batch_size, len(images))
         steps = plan.epochs * per_epoch if plan.flops is None else int(plan.flops // (flops_per_image * batch))
         if plan.flops is not None and steps < 1:
-            raise InputError(f"plan.flops = {plan.flops:g}", expected=f"at least one step, {flops_per_image * batch:g}")
+            raise InputError(
+                f"stage {stage}: {plan.flops:.3g} floating-point operations are for it",
+                expected=f"at least {flops_per_image * batch:.3g}, one step",
+                remedy="raise plan.flops, or plan.epochs in a comparison, or lower plan.batch_size",
+            )
         mark = fingerprint(
             REVISION,
             versions(),

@@ -1,0 +1,85 @@
+"""Work in processes of their own: all that can happen to them."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+SCRIPT = """
+import os, signal, sys, time
+from pathlib import Path
+from forktail.comparing.processes import beside
+
+def work(task, note):
+    place = Path(sys.argv[1])
+    (place / f"begun-{task}").touch()
+    note(f"at {task}")
+    if task == "dies":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if task == "fails":
+        return "no good"
+    if task.startswith("waits"):
+        try:
+            time.sleep(60)
+        finally:
+            (place / f"interrupted-{task}").touch()
+    return None
+
+if __name__ == "__main__":
+    for task, failed in beside(sys.argv[3:], work, int(sys.argv[2]), lambda task, text: print("note", task, text)):
+        print("over", task, failed, flush=True)
+"""
+
+
+def start(folder, jobs, *tasks):
+    script = folder / "script.py"
+    script.write_text(textwrap.dedent(SCRIPT))
+    command = [sys.executable, str(script), str(folder), str(jobs), *tasks]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def until(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_every_task_is_done_and_a_process_that_dies_costs_its_own_alone(tmp_path):
+    out, err = start(tmp_path, 2, "a", "dies", "fails", "b").communicate()
+    over = sorted(line for line in out.splitlines() if line.startswith("over"))
+    assert over == [
+        "over a None",
+        "over b None",
+        "over dies its process ended with code -9, as for want of memory",
+        "over fails no good",
+    ]
+    assert {line for line in out.splitlines() if line.startswith("note")} >= {"note a at a", "note fails at fails"}
+    assert err == ""
+
+
+@pytest.mark.parametrize("to_all", [True, False])
+def test_one_interrupt_reaches_every_process_and_nothing_more_is_begun(tmp_path, to_all):
+    process = start(tmp_path, 2, "waits1", "waits2", "a", "b")
+    until(lambda: (tmp_path / "begun-waits1").exists() and (tmp_path / "begun-waits2").exists())
+    time.sleep(0.2)  # they are asleep by now
+    os.killpg(process.pid, signal.SIGINT) if to_all else process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert (tmp_path / "interrupted-waits1").exists()
+    assert (tmp_path / "interrupted-waits2").exists()
+    assert not (tmp_path / "begun-a").exists()
+
+
+def test_processes_end_with_a_parent_that_is_killed(tmp_path):
+    process = start(tmp_path, 1, "waits1", "a")
+    until((tmp_path / "begun-waits1").exists)
+    time.sleep(0.2)
+    process.kill()
+    until((tmp_path / "interrupted-waits1").exists)
+    time.sleep(0.2)
+    assert not (tmp_path / "begun-a").exists()
+    process.communicate()
