@@ -147,7 +147,10 @@ def test_a_run_that_diverges_is_left_out_and_named(finished, tmp_path, monkeypat
         ({"settings": ["method.tau=2"]}, "say of which method: --methods NAME:tau=2"),
         ({"settings": ['method={name="ce"}']}, "say of which method: --methods NAME:KEY=VALUE"),
         ({"settings": ["seed=3"]}, "use --seeds"),
-        ({"budget": "compute", "settings": [*QUICK[1:], "plan.epochs=0", "plan.flops=1e12"]}, "expected at least one epoch"),
+        (
+            {"budget": "compute", "settings": [*QUICK[1:], "plan.epochs=0", "plan.flops=1e12"]},
+            "expected at least one epoch",
+        ),
         ({"settings": ["plan.flops=1e9"]}, "use --budget compute"),
         ({"budget": "compute", "settings": ["plan.epochs=0"]}, "expected at least one epoch"),
         ({"methods": "ce,osdtw:deptth=1"}, 'did you mean "method.depth"'),

@@ -185,7 +185,7 @@ TRAINING = Place(
             "a budget below one step",
             f"{CE} --set plan.flops=1",
             lambda s: s.arrays(),
-            "plan.flops = 1; expected at least one step, …",
+            "stage training: 1 floating-point operations are for it; expected at least …, one step; raise plan.flops, or plan.epochs in a comparison, or lower plan.batch_size",
             after_notes=True,
         ),
     ),

@@ -10,7 +10,7 @@ from forktail.backbones.layered import Layered
 from forktail.backbones.open import BackboneSpec
 from forktail.errors import InputError
 from forktail.methods._logistic_regression import most_evaluations
-from forktail.methods.linear_probe import LinearProbe, has_random_weights, one_pass, standardisation
+from forktail.methods.linear_probe import LinearProbe, one_pass, standardisation
 from forktail.training.cost import inference_flops
 from forktail.training.plan import Plan
 
@@ -163,7 +163,7 @@ def test_it_notes_random_weights_and_an_optimum_that_was_not_reached(problem, ma
     ],
 )
 def test_weights_are_random_where_nothing_brings_others(spec, random):
-    assert has_random_weights(spec) == random
+    assert spec.has_random_weights == random
 
 
 def test_a_constant_feature_is_not_blown_up():
