@@ -9,7 +9,8 @@ import torch
 from forktail.backbones.forked import Forked
 from forktail.errors import InputError
 from forktail.fisher.moments import moments, moments_of_sums
-from forktail.fisher.per_image import gradient_sums, per_image_gradients
+from forktail.fisher.per_image import gradient_sums
+from forktail.fisher.reference import per_image_gradients
 
 
 def all_gradients(problem, task, modules):

@@ -10,8 +10,8 @@ from torch import nn
 from forktail.backbones.forked import Forked
 from forktail.backbones.layered import Layered
 from forktail.errors import InputError
-from forktail.fisher.per_image import GradientSums, gradient_sums, per_image_gradients
-from forktail.fisher.reference import reference_sums
+from forktail.fisher.per_image import gradient_sums, gradient_sums_by_group
+from forktail.fisher.reference import per_image_gradients, reference_sums
 from forktail.labels import TaskSplit
 from forktail.losses.binary_cross_entropy import BinaryCrossEntropy
 
@@ -196,20 +196,26 @@ def test_gradient_of_a_linear_map_by_hand():
     torch.testing.assert_close(gradients["weight"], torch.tensor([[[-0.5, -1.0, 0.0]], [[0.0, -2.0, 3.0]]]))
 
 
-def test_sums_of_given_gradients_by_hand():
-    """Two tasks, two images, one coordinate: g_A = (1, 2), g_B = (3, -1), weights (1, 10)."""
-    total = GradientSums.of([torch.tensor([[1.0], [2.0]]), torch.tensor([[3.0], [-1.0]])], torch.tensor([1.0, 10.0]))
-    assert (total.images, total.weight) == (2, 11.0)
-    np.testing.assert_array_equal(total.first, [[3], [2]])
-    np.testing.assert_array_equal(total.products[:, :, 0], [[5, 1], [1, 10]])
-    np.testing.assert_array_equal(total.weighted, [[41], [19]])
+def test_mixed_targets_are_refused():
+    inputs, targets, _ = small_batch()[0]
+    with pytest.raises(InputError, match="targets between 0 and 1"):
+        small_sums([linear(), linear()], batches=[(inputs, 0.5 * targets, None)])
 
 
-def test_many_images_lose_nothing():
-    """A million equal squares, in chunks of 16: a float32 total would be off by a percent."""
-    part = GradientSums.of([torch.full((16, 1), 0.1)], torch.ones(16))
-    total = part
-    for _ in range(62_499):
-        total = total.merge(part)
-    assert total.images == 1_000_000
-    np.testing.assert_allclose(total.products, 1e6 * float(np.float32(0.1)) ** 2, rtol=2e-7)
+@pytest.mark.parametrize("sizes", [(7,), (1, 6)])
+def test_groups_are_every_so_many_images(problem, sizes):
+    """The sums of each group are those of its images alone; together they are the sums of all."""
+    parts = problem.batches(*sizes)
+    found = gradient_sums_by_group(problem.networks, problem.losses, problem.split, parts, groups=3)
+    for group, mine in enumerate(found):
+        images = slice(group, None, 3)
+        own = [(problem.images[images], problem.targets[images], problem.weights[images])]
+        expected = gradient_sums(problem.networks, problem.losses, problem.split, own)
+        assert_sums_equal(mine, expected, 1e-5)
+    assert_sums_equal(found[0].merge(found[1]).merge(found[2]), sums(problem, 7), 1e-5)
+
+
+def test_too_few_images_for_the_groups_are_refused():
+    split = TaskSplit((np.array([0, 1]), np.array([2, 3])))
+    with pytest.raises(InputError, match="4 images in 5 groups"):
+        gradient_sums_by_group([linear(), linear()], [BinaryCrossEntropy()] * 2, split, small_batch(), groups=5)

@@ -16,9 +16,25 @@ GOOD = {
 
 
 def test_moments_become_float64_and_know_their_size():
-    unit = UnitMoments(**{name: values.astype(np.float32) for name, values in GOOD.items()})
+    unit = UnitMoments(**{name: values.astype(np.int32) for name, values in GOOD.items()})
     assert (unit.num_tasks, unit.num_coordinates) == (2, 3)
     assert {getattr(unit, name).dtype for name in GOOD} == {np.dtype(np.float64)}
+
+
+def test_float32_moments_are_kept_but_parts_of_them_are_float64():
+    given = {name: values.astype(np.float32) for name, values in GOOD.items()}
+    unit = UnitMoments(**given)
+    assert unit.curvature is given["curvature"]
+    part = unit.part(slice(1, 9))
+    assert part.num_coordinates == 2
+    assert {getattr(part, name).dtype for name in GOOD} == {np.dtype(np.float64)}
+
+
+def test_sums_over_float32_moments_are_made_in_float64():
+    values = np.full((1, 20_000), 0.1, dtype=np.float32)
+    summary = UnitMoments(*[values] * 4).summary()
+    exact = 20_000 * float(np.float32(0.1))
+    np.testing.assert_allclose([*summary["curvature"], *summary["scores"]], exact, rtol=1e-12)
 
 
 def test_float64_moments_are_not_copied():

@@ -41,7 +41,7 @@ def moments(
     split: TaskSplit,
     starts: Sequence[Forked],
     batches: Iterable[Batch],
-    chunk_size: int = 16,
+    chunk_size: int = 64,
 ) -> Moments:
     """Estimate curvature, score covariance, risk and position of K networks (docs/theory.md, section 2).
 
@@ -54,7 +54,7 @@ def moments(
         starts: The same networks before training: their positions are measured from here.
         batches: ``(inputs, (B, C) float targets, (B,) weights or None)``: evaluation transform, unmixed images, all N.
             A weight is the evaluation prior over the training prior of the image's class.
-        chunk_size: Images whose gradients are held at once.
+        chunk_size: Images that pass through the networks at once.
 
     Returns:
         The moments, of every parameter.

@@ -5,18 +5,19 @@ Legend: N images, B of a batch, C classes, C_t of task t, K tasks, L units, d co
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch import Tensor
 
 from forktail.backbones.forked import Forked
 from forktail.errors import InputError
+from forktail.fisher.accumulate import Totals
+from forktail.fisher.capture import Capture
+from forktail.fisher.gather import Gathering, Slot, check_unmixed, evaluating, gradient_at, refuse_coupled
+from forktail.fisher.sources import matrix_shape
 from forktail.labels import TaskSplit
 from forktail.losses._loss import Loss
 
@@ -36,7 +37,8 @@ class GradientSums:
         weighted: ``(K, d)``, ``sum_i r_i g_t^2``.
 
     Example:
-        >>> sums = GradientSums.of([torch.tensor([[3.0], [1.0]]), torch.tensor([[2.0], [0.0]])], torch.ones(2))
+        >>> g = torch.tensor([[3.0], [2.0]])
+        >>> sums = GradientSums(1, 1.0, g, products=g[:, None] * g[None], weighted=g * g)
         >>> sums.products[0, 1].item(), sums.merge(sums).products[0, 1].item()
         (6.0, 12.0)
     """
@@ -48,29 +50,19 @@ class GradientSums:
     weighted: Tensor
 
     @classmethod
-    def of(cls, gradients: Sequence[Tensor], weights: Tensor) -> GradientSums:
-        """Sum the gradients of a few images.
-
-        The few are summed in the gradients' own precision, which is what makes it fast; only the totals, to which
-        every further image adds, need more.
+    def zeros(cls, num_tasks: int, num_coordinates: int, device: torch.device | None = None) -> GradientSums:
+        """Start from no image.
 
         Args:
-            gradients: K tensors ``(B, d)``, one row per image.
-            weights: ``(B,)``, r_i.
+            num_tasks: K.
+            num_coordinates: d.
+            device: Where the sums are held.
 
         Returns:
-            Their sums, in float64.
+            Sums that are zero.
         """
-        num_tasks, num_coordinates = len(gradients), gradients[0].shape[1]
-        products = weights.new_empty(num_tasks, num_tasks, num_coordinates, dtype=torch.float64)
-        weighted = weights.new_empty(num_tasks, num_coordinates, dtype=torch.float64)
-        for t, u in itertools.combinations_with_replacement(range(num_tasks), 2):
-            pairs = gradients[t] * gradients[u]
-            products[t, u] = products[u, t] = pairs.sum(0)
-            if t == u:
-                weighted[t] = weights.to(pairs.dtype) @ pairs
-        first = torch.stack([gradient.sum(0).double() for gradient in gradients])
-        return cls(len(weights), float(weights.double().sum()), first, products, weighted)
+        pairs = torch.zeros(num_tasks, num_tasks, num_coordinates, dtype=torch.float64, device=device)
+        return cls(0, 0.0, torch.zeros_like(pairs[0]), pairs, torch.zeros_like(pairs[0]))
 
     def merge(self, other: GradientSums) -> GradientSums:
         """Add the sums over other images: parts of the data, ranks, replicate groups.
@@ -118,7 +110,7 @@ class NetworkSums:
 
 
 def gradient_sums(
-    networks: Sequence[Forked], losses: Sequence[Loss], split: TaskSplit, batches: Iterable[Batch], chunk_size: int = 16
+    networks: Sequence[Forked], losses: Sequence[Loss], split: TaskSplit, batches: Iterable[Batch], chunk_size: int = 64
 ) -> NetworkSums:
     """Sum squares and products of per-image gradients over a data set, each task at its own network.
 
@@ -130,67 +122,131 @@ def gradient_sums(
         losses: K losses in nats, of the logits that are trained on (docs/theory.md, eq. 2).
         split: Which columns of the targets are task t's.
         batches: ``(inputs, (B, C) float targets, (B,) weights or None)``, on the networks' device; unmixed images.
-        chunk_size: Images whose gradients are held at once: ``K x chunk_size`` times the parameters in memory.
+        chunk_size: Images that pass through the networks at once.
 
     Returns:
         The sums, of every parameter.
 
     Raises:
-        InputError: If there is no image, if the networks are not alike, or if a parameter gets no gradient: a value
-            would be missing, and silence would be worse.
+        InputError: If there is no image, if targets are mixed, if the networks are not alike, or if a parameter gets
+            no gradient: a value would be missing, and silence would be worse.
+    """
+    (found,) = gradient_sums_by_group(networks, losses, split, batches, groups=1, chunk_size=chunk_size)
+    return found
+
+
+def gradient_sums_by_group(
+    networks: Sequence[Forked],
+    losses: Sequence[Loss],
+    split: TaskSplit,
+    batches: Iterable[Batch],
+    *,
+    groups: int,
+    chunk_size: int = 64,
+) -> list[NetworkSums]:
+    """Sum as `gradient_sums` does, for groups of images apart: for standard errors.
+
+    Image i belongs to group ``i modulo groups``; the groups merge to what `gradient_sums` returns.
+
+    Args:
+        networks: See there, as for all that is not here.
+        losses: See there.
+        split: See there.
+        batches: See there.
+        groups: How many; each takes memory for its own sums.
+        chunk_size: See there.
+
+    Returns:
+        The sums of each group.
+
+    Raises:
+        InputError: See there, or if there are fewer images than groups.
     """
     layouts = [_layout(network) for network in networks]
     _check_alike(networks, layouts)
-    total: NetworkSums | None = None
-    with _evaluating(networks), torch.enable_grad():
+    _check_trainable(networks)
+    empty = [_zeros(networks, layouts) for _ in range(groups)]
+    captures = [Capture(network) for network in networks]
+    gathering = Gathering(captures, _slots(networks, layouts, empty))
+    num_images, weight, seen = [0] * groups, [0.0] * groups, 0
+    with evaluating(networks):
         for inputs, targets, weights in _chunks(batches, chunk_size):
+            if seen == 0:
+                for capture in captures:
+                    refuse_coupled(capture, inputs)
+            check_unmixed(targets)
             rows = [targets[:, task.tolist()] for task in split.tasks]
-            if total is None:
-                for network, loss, row in zip(networks, losses, rows, strict=True):
-                    _check_complete(network, loss, inputs[:1], row[:1])
-            gradients = [
-                per_image_gradients(network, loss, inputs, row)
-                for network, loss, row in zip(networks, losses, rows, strict=True)
-            ]
-            sums = _sum_by_layer(gradients, layouts, weights)
-            total = sums if total is None else total.merge(sums)
-    if total is None:
-        raise InputError("no images to take gradients of", expected="at least one")
-    return total
+            gradients = [partial(_gradient, loss, row) for loss, row in zip(losses, rows, strict=True)]
+            gathering.add(inputs, gradients, weights)
+            for group in range(groups):
+                own = weights[(group - seen) % groups :: groups]
+                num_images[group] += len(own)
+                weight[group] += float(own.sum())
+            seen += len(weights)
+    if seen < groups:
+        raise InputError(
+            "no images to take gradients of" if seen == 0 else f"{seen} images in {groups} groups",
+            expected="at least one" if groups == 1 else f"at least {groups}, one per group",
+        )
+    gathering.refuse_missing()
+    return [
+        NetworkSums(*(_counted(part, images, total) for part in (sums.units, sums.decoders)))
+        for sums, images, total in zip(empty, num_images, weight, strict=True)
+    ]
 
 
-def per_image_gradients(network: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
-    """Compute each image's own gradient of its loss, for every parameter.
+def _gradient(loss: Loss, targets: Tensor, logits: Tensor) -> list[Tensor]:
+    return [gradient_at(loss, logits, targets)]
 
-    Args:
-        network: Maps inputs to ``(B, C_t)`` logits; should be in evaluation mode.
-        loss: A loss per image.
-        inputs: ``(B, ...)``.
-        targets: ``(B, C_t)`` floats.
 
-    Returns:
-        Per parameter name a tensor of shape ``(B, *parameter.shape)``.
+def _counted(sums: list[GradientSums], images: int, weight: float) -> list[GradientSums]:
+    """Say of how many images the sums are, and mirror the products."""
+    for each in sums:
+        for t in range(len(each.products)):
+            for u in range(t):
+                each.products[t, u] = each.products[u, t]
+    return [replace(each, images=images, weight=weight) for each in sums]
 
-    Example:
-        >>> from forktail.losses.binary_cross_entropy import BinaryCrossEntropy
-        >>> network = nn.Linear(2, 1, bias=False)
-        >>> _ = nn.init.zeros_(network.weight)
-        >>> images = torch.tensor([[2.0, 0.0], [0.0, 4.0]])
-        >>> per_image_gradients(network, BinaryCrossEntropy(), images, torch.tensor([[0.0], [1.0]]))["weight"]
-        tensor([[[ 1.,  0.]],
-                [[ 0., -2.]]])
-    """
 
-    def image_loss(parameters: dict[str, Tensor], image: Tensor, target: Tensor) -> Tensor:
-        logits = functional_call(network, parameters, (image[None],))
-        value: Tensor = loss(logits, target[None])[0]
-        return value
+def _zeros(networks: Sequence[Forked], layouts: list[list[list[str]]]) -> NetworkSums:
+    def size(task: int, group: int) -> int:
+        return sum(networks[task].get_parameter(name).numel() for name in layouts[task][group])
 
-    parameters = {name: parameter.detach() for name, parameter in network.named_parameters()}
-    # The fused attention kernels have no rule for vmap and would run image by image.
-    with sdpa_kernel(SDPBackend.MATH):
-        gradients: dict[str, Tensor] = vmap(grad(image_loss), in_dims=(None, 0, 0))(parameters, inputs, targets)
-    return gradients
+    device, top = next(networks[0].parameters()).device, len(layouts[0]) - 1
+    units = [GradientSums.zeros(len(networks), size(0, unit), device) for unit in range(top)]
+    return NetworkSums(units, [GradientSums.zeros(1, size(task, top), device) for task in range(len(networks))])
+
+
+def _slots(networks: Sequence[Forked], layouts: list[list[list[str]]], sums: list[NetworkSums]) -> list[Slot]:
+    """Give every tensor its place in the flat sums: of units one slot for all tasks, of decoders one for each."""
+    tasks, top = list(range(len(networks))), len(layouts[0]) - 1
+    slots: list[Slot] = []
+    for unit in range(top):
+        slots += _slots_of_layer(networks, layouts, tasks, unit, [each.units[unit] for each in sums])
+    for task in tasks:
+        slots += _slots_of_layer(networks, layouts, [task], top, [each.decoders[task] for each in sums])
+    return slots
+
+
+def _slots_of_layer(
+    networks: Sequence[Forked], layouts: list[list[list[str]]], tasks: list[int], layer: int, sums: list[GradientSums]
+) -> Iterator[Slot]:
+    first = 0
+    for names in zip(*(layouts[task][layer] for task in tasks), strict=True):
+        shape = networks[tasks[0]].get_parameter(names[0]).shape
+        place = slice(first, first + shape.numel())
+        yield Slot(list(zip(tasks, names, strict=True)), [_totals(each, place, shape) for each in sums])
+        first = place.stop
+
+
+def _totals(sums: GradientSums, place: slice, shape: torch.Size) -> Totals:
+    matrix = matrix_shape(shape, batched=False)
+    tasks = range(len(sums.first))
+    return Totals(
+        {(t, u): sums.products[t, u, place].view(matrix) for t in tasks for u in tasks if t <= u},
+        [sums.first[task, place].view(matrix) for task in tasks],
+        [sums.weighted[task, place].view(matrix) for task in tasks],
+    )
 
 
 def _layout(network: Forked) -> list[list[str]]:
@@ -217,48 +273,16 @@ def _check_alike(networks: Sequence[Forked], layouts: list[list[list[str]]]) -> 
         raise InputError("the tasks' networks have different backbones", expected="the same one for every task")
 
 
-def _check_complete(network: Forked, loss: Loss, inputs: Tensor, targets: Tensor) -> None:
-    """Refuse parameters that get no gradient; ``torch.func`` would silently report zeros for them."""
-    parameters = dict(network.named_parameters())
-    for name, parameter in parameters.items():
-        if not parameter.requires_grad:
-            raise InputError(f"{name} is frozen", expected="a gradient for every parameter", remedy="unfreeze it")
-    value = loss(network(inputs), targets).sum()
-    gradients = torch.autograd.grad(value, list(parameters.values()), allow_unused=True)
-    for name, gradient in zip(parameters, gradients, strict=True):
-        if gradient is None:
-            raise InputError(
-                f"{name} gets no gradient",
-                expected="a gradient for every parameter",
-                remedy="the network does not use it: remove it from the backbone",
-            )
+def _check_trainable(networks: Sequence[Forked]) -> None:
+    for network in networks:
+        for name, parameter in network.named_parameters():
+            if not parameter.requires_grad:
+                raise InputError(f"{name} is frozen", expected="a gradient for every parameter", remedy="unfreeze it")
 
 
 def _chunks(batches: Iterable[Batch], chunk_size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     for inputs, targets, weights in batches:
-        known = torch.ones(len(inputs), dtype=torch.float64, device=inputs.device) if weights is None else weights
+        known = torch.ones(len(inputs), dtype=torch.float64) if weights is None else weights.detach().double().cpu()
         for first in range(0, len(inputs), chunk_size):
             part = slice(first, first + chunk_size)
             yield inputs[part], targets[part], known[part]
-
-
-def _sum_by_layer(gradients: list[dict[str, Tensor]], layouts: list[list[list[str]]], weights: Tensor) -> NetworkSums:
-    def flat(task: int, group: int) -> Tensor:
-        return torch.cat([gradients[task][name].flatten(1) for name in layouts[task][group]], dim=1)
-
-    tasks, num_units = range(len(layouts)), len(layouts[0]) - 1
-    units = [GradientSums.of([flat(task, unit) for task in tasks], weights) for unit in range(num_units)]
-    return NetworkSums(units, [GradientSums.of([flat(task, num_units)], weights) for task in tasks])
-
-
-@contextmanager
-def _evaluating(networks: Sequence[nn.Module]) -> Iterator[None]:
-    """Switch to evaluation mode and back, every module to the mode that it had."""
-    modes = [(module, module.training) for network in networks for module in network.modules()]
-    try:
-        for network in networks:
-            network.eval()
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training

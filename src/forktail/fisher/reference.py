@@ -1,4 +1,4 @@
-"""The slow, obvious way to the gradient sums: the oracle that every faster way is held to."""
+"""The slow, obvious ways to the gradients and their sums: the oracles that the fast way is held to."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from forktail.backbones.forked import Forked
 from forktail.fisher.per_image import Batch, GradientSums, NetworkSums
@@ -49,6 +51,40 @@ def reference_sums(
                 decoder = [network.layer(0, depth + 1), network.classifier(0)]
                 decoders[task].append(_one_image([_gradient(values[task], decoder)], weight))
     return NetworkSums([_add(sums) for sums in units], [_add(sums) for sums in decoders])
+
+
+def per_image_gradients(network: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    """Compute each image's own gradient of its loss by ``torch.func``, all held at once.
+
+    Args:
+        network: Maps inputs to ``(B, C_t)`` logits; should be in evaluation mode.
+        loss: A loss per image.
+        inputs: ``(B, ...)``.
+        targets: ``(B, C_t)`` floats.
+
+    Returns:
+        Per parameter name a tensor of shape ``(B, *parameter.shape)``.
+
+    Example:
+        >>> from forktail.losses.binary_cross_entropy import BinaryCrossEntropy
+        >>> network = nn.Linear(2, 1, bias=False)
+        >>> _ = nn.init.zeros_(network.weight)
+        >>> images = torch.tensor([[2.0, 0.0], [0.0, 4.0]])
+        >>> per_image_gradients(network, BinaryCrossEntropy(), images, torch.tensor([[0.0], [1.0]]))["weight"]
+        tensor([[[ 1.,  0.]],
+                [[ 0., -2.]]])
+    """
+
+    def image_loss(parameters: dict[str, Tensor], image: Tensor, target: Tensor) -> Tensor:
+        logits = functional_call(network, parameters, (image[None],))
+        value: Tensor = loss(logits, target[None])[0]
+        return value
+
+    parameters = {name: parameter.detach() for name, parameter in network.named_parameters()}
+    # The fused attention kernels have no rule for vmap and would run image by image.
+    with sdpa_kernel(SDPBackend.MATH):
+        gradients: dict[str, Tensor] = vmap(grad(image_loss), in_dims=(None, 0, 0))(parameters, inputs, targets)
+    return gradients
 
 
 def _gradient(value: Tensor, modules: list[nn.Module]) -> Tensor:

@@ -25,7 +25,7 @@ from forktail.labels import TaskSplit
 from forktail.methods._method import Method, Problem, check_tau
 from forktail.methods._tasks import TASKS, WeightedTasks, check_two_tasks, specialist, task_losses
 from forktail.predictor import ModelSpec, Predictor
-from forktail.theory import CriterionTable, Selection, criterion_table, movement_damping, select
+from forktail.theory import CriterionTable, Selection, binned_table, movement_damping, select
 from forktail.training.engine import Arrays, Engine
 from forktail.training.objective import Objective, freeze
 from forktail.training.plan import Plan
@@ -49,7 +49,8 @@ class OSDTW(Method):
         debiased: Subtract the sampling variance from the squared distance between the two solutions.
         damping: Precision of the prior round the initial weights: a number, or ``movement`` to estimate it from how
             far Stage 1 moved.
-        evaluation_prior: Class prior under which the criterion measures risk: ``train`` or ``uniform``.
+        evaluation_prior: Class prior under which the criterion measures risk: ``train``, or ``uniform``, which is only
+            an approximation (docs/theory, section 2).
         depth: Pin the shared depth.
         weight: Pin the head's weight.
         weights: How many weights, evenly spaced inside (0, 1), are compared.
@@ -169,7 +170,7 @@ class OSDTW(Method):
         n = [problem.counts.total] * len(TASKS)
         damping = movement_damping(units, decoders, n) if self.damping == "movement" else float(self.damping)
         own = [int(problem.counts.per_class[task].sum()) for task in problem.split.tasks]
-        table = criterion_table(
+        table = binned_table(
             units,
             decoders,
             weights=np.stack([grid := self._weight_grid(), 1 - grid], axis=1),
@@ -193,6 +194,7 @@ class OSDTW(Method):
             "images": problem.counts.total,
             "mean_gradient_norms": gradient_norms.tolist(),  # 0 at the optimum that the theory supposes
             "flat_coordinates": table.flat,
+            "error_bound": None if table.bound is None else float(np.max(table.bound)),  # of the binned table, nats
             "units": _by_layer(measured),
         }
         engine.run.write_json("criterion.json", facts)
@@ -221,7 +223,8 @@ class OSDTW(Method):
         digests = [state_digest(module) for module in [*specialists, *starts, *losses]]
         classes = [task.tolist() for task in problem.split.tasks]
         inputs = [self.evaluation_prior, classes, *digests, images.fingerprint]
-        return unpacked(engine.keep("moments", inputs, measure, flops=cost))
+        memory = _moments_memory(specialists)
+        return unpacked(engine.keep("moments", inputs, measure, flops=cost, memory=memory))
 
     def _moments_flops(self, problem: Problem, engine: Engine, objectives: Sequence[Objective]) -> float:
         """Count a forward and a backward pass of both networks over all images."""
@@ -272,6 +275,14 @@ class OSDTW(Method):
     def _refine(self, problem: Problem, engine: Engine, forked: Forked, plan: Plan) -> Forked:
         """Fine-tune the decoders under the frozen encoder."""
         return engine.train("refinement", self._refinement(problem, forked), problem.train, plan).network
+
+
+def _moments_memory(specialists: Sequence[Forked]) -> int:
+    """Bytes of the networks with their starts, of the sums over images and of the moments, without activations."""
+    networks = 2 * sum(parameter.nbytes for network in specialists for parameter in network.parameters())
+    coordinates = max(sum(parameter.numel() for parameter in network.parameters()) for network in specialists)
+    num_tasks = len(specialists)
+    return networks + 2 * 8 * coordinates * (num_tasks**2 + 3 * num_tasks)  # float64: products, and three per task
 
 
 def _either(epochs: int | None, otherwise: int) -> int:

@@ -36,6 +36,8 @@ class CriterionTable:
         debiased: Whether the mismatch was debiased.
         damping: lambda >= 0.
         flat: Number of (task, coordinate) pairs with zero curvature, which contribute nothing of that task (eq. 9).
+        bound: (L+1, W) the most by which the total can be off; None for the exact table.
+        term_bound: (L+1, W) the most by which any one term can be off, which is more where errors of terms cancel.
 
     Example:
         >>> table = CriterionTable(np.array([[0.5, 0.5]]), *np.array([[[0.0], [1.0]], [[0.0], [2.0]], [[5.0], [1.0]]]),
@@ -52,6 +54,8 @@ class CriterionTable:
     debiased: bool
     damping: float
     flat: int
+    bound: FloatArray | None = None
+    term_bound: FloatArray | None = None
 
     @property
     def depths(self) -> range:
@@ -149,33 +153,126 @@ def criterion_table(
         array([[0.03 ],
                [0.028]])
     """
-    weights = _checked_weights(weights)
-    num_tasks = weights.shape[1]
-    n = _checked_n(n, num_tasks, "n")
-    _check_moments(units, decoders, num_tasks)
-    _check_damping(damping)
-    n = _images_for_reading(reading, n, own_group_n, damping, units)
-    if reading != "general":
-        units, decoders = [_paper_case(unit) for unit in units], [_paper_case(unit) for unit in decoders]
+    asked = Question.checked(weights, n, reading, debiased, damping, own_group_n)
+    _check_moments(units, decoders, asked.num_tasks)
+    for unit in units:
+        asked.check_cross(unit)
 
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows is reported below, with a remedy
-        terms = [_shared_terms(unit, weights, n, reading, debiased, damping) for unit in units]
-        own = np.array([_own_variance(unit, n, damping) for unit in units])
-        readout = sum(_own_variance(unit, n[[task]], damping) for task, unit in enumerate(decoders))
-    variance, bias = (np.cumsum(parts, axis=0) for parts in zip(*terms, strict=True))
+        terms = [shared_terms(unit, asked) for unit in units]
+        own = np.array([own_variance(unit, asked, range(asked.num_tasks)) for unit in units])
+        readout = sum(own_variance(unit, asked, [task]) for task, unit in enumerate(decoders))
+    variance, bias = map(np.array, zip(*terms, strict=True))
+    flat = sum(int(np.count_nonzero(unit.curvature == 0)) for unit in (*units, *decoders))
+    return assembled(variance, bias, own, readout, asked, flat)
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """What is asked of the moments, checked.
+
+    Args:
+        weights: (W, K) candidate weights.
+        n: (K,) images that the reading divides by.
+        reading: One of :data:`READINGS`.
+        debiased: Whether eq. 7 is subtracted.
+        damping: lambda >= 0.
+
+    Example:
+        >>> Question.checked([[0.5, 0.5]], [10, 10], "naive", True, 0.0, None).num_tasks
+        2
+    """
+
+    weights: FloatArray
+    n: FloatArray
+    reading: str
+    debiased: bool
+    damping: float
+
+    @classmethod
+    def checked(
+        cls,
+        weights: npt.ArrayLike,
+        n: npt.ArrayLike,
+        reading: str,
+        debiased: bool,
+        damping: float,
+        own_group_n: npt.ArrayLike | None,
+    ) -> Question:
+        """Refuse what has no meaning; arguments as in :func:`criterion_table`."""
+        weights = _checked_weights(weights)
+        n = _checked_n(n, weights.shape[1], "n")
+        _check_damping(damping)
+        return cls(weights, _images_for_reading(reading, n, own_group_n, damping), reading, debiased, float(damping))
+
+    @property
+    def num_tasks(self) -> int:
+        """K."""
+        return int(self.weights.shape[1])
+
+    def read(self, unit: UnitMoments) -> UnitMoments:
+        """Take of some moments what the reading reads."""
+        return unit if self.reading == "general" else unit.one_fisher()
+
+    def check_cross(self, unit: UnitMoments) -> None:
+        """Refuse cross moments of tasks with different numbers of images."""
+        if self.reading == "general" and unit.cross is not None and np.any(self.n != self.n[0]):
+            raise InputError(
+                f"cross moments with n = {self.n.tolist()}",
+                expected="one n, as cross moments need tasks trained on the same images",
+            )
+
+
+def assembled(
+    variance: FloatArray,
+    bias: FloatArray,
+    own: FloatArray,
+    readout: float,
+    asked: Question,
+    flat: int,
+    bounds: FloatArray | None = None,
+) -> CriterionTable:
+    """Add up units to depths: prefix sums of what is shared, suffix sums of what is not (eq. 8).
+
+    Args:
+        variance: (L+1, W) shared variance of the stem and of each unit alone.
+        bias: (L+1, W) shared bias of each alone.
+        own: (L+1,) own variance of each alone, over all tasks.
+        readout: Own variance of the decoders.
+        asked: The question.
+        flat: Pairs (task, coordinate) without curvature.
+        bounds: (2, L+1, W) how far off total and terms of each unit can be; None if they are exact.
+
+    Returns:
+        The table.
+
+    Raises:
+        InputError: If the table is not finite.
+
+    Example:
+        >>> shared = np.array([[1.0], [2.0], [3.0]])
+        >>> asked = Question.checked([[0.5, 0.5]], [10, 10], "general", True, 0.0, None)
+        >>> assembled(shared, 0 * shared, np.array([5.0, 6.0, 7.0]), 1.0, asked, flat=0).total.ravel()
+        array([19., 11.,  7.])
+    """
+    variance, bias = np.cumsum(variance, axis=0), np.cumsum(bias, axis=0)
     variance[0] = bias[0] = 0.0  # the stem counts as shared only together with unit 1
+    if bounds is not None:
+        bounds = np.cumsum(bounds, axis=1)
+        bounds[:, 0] = 0.0
     kept = np.append(np.cumsum(own[::-1])[::-1], 0.0)  # kept[s]: units s..L
     own_variance = readout + np.append(kept[0], kept[2:])
-
     table = CriterionTable(
-        weights=weights,
+        weights=asked.weights,
         shared_variance=variance,
         shared_bias=bias,
-        own_variance=np.repeat(own_variance[:, None], len(weights), axis=1),
-        reading=reading,
-        debiased=debiased,
-        damping=float(damping),
-        flat=sum(int(np.count_nonzero(unit.curvature == 0)) for unit in (*units, *decoders)),
+        own_variance=np.repeat(own_variance[:, None], len(asked.weights), axis=1),
+        reading=asked.reading,
+        debiased=asked.debiased,
+        damping=asked.damping,
+        flat=flat,
+        bound=None if bounds is None else bounds[0],
+        term_bound=None if bounds is None else bounds[1],
     )
     if not np.all(np.isfinite(table.total)):
         raise InputError(
@@ -206,7 +303,7 @@ def influence(curvature: FloatArray, weights: FloatArray, damping: float) -> Flo
     """
     pull = weights @ curvature + damping  # (W, d)
     damped = curvature + damping
-    return weights.T[:, :, None] * _ratio(damped[:, None, :], pull[None])
+    return weights.T[:, :, None] * ratio(damped[:, None, :], pull[None])
 
 
 def solution_covariance(unit: UnitMoments, n: FloatArray, damping: float) -> FloatArray:
@@ -229,89 +326,135 @@ def solution_covariance(unit: UnitMoments, n: FloatArray, damping: float) -> Flo
         array([[0.05 , 0.   ],
                [0.   , 0.025]])
     """
+    unit = unit.part(slice(None))
     damped = unit.curvature + damping
     # Dividing twice, instead of once by the product, keeps tiny curvatures from underflowing.
-    own = _ratio(_ratio(unit.scores, damped), damped) / n[:, None]
+    own = ratio(ratio(unit.scores, damped), damped) / n[:, None]
     if unit.cross is None:
         V = np.zeros((unit.num_tasks, *own.shape))
     else:
-        V = _ratio(_ratio(unit.cross, damped[:, None]), damped[None, :]) / n[0]
+        V = ratio(ratio(unit.cross, damped[:, None]), damped[None, :]) / n[0]
     tasks = np.arange(unit.num_tasks)
     V[tasks, tasks] = own
     return V
 
 
-def _shared_terms(
-    unit: UnitMoments, weights: FloatArray, n: FloatArray, reading: str, debiased: bool, damping: float
-) -> tuple[FloatArray, FloatArray]:
-    """Variance (eq. 5) and bias (eqs. 6, 7) of one shared unit, (W,) each."""
+def shared_terms(unit: UnitMoments, asked: Question) -> tuple[FloatArray, FloatArray]:
+    """Variance (eq. 5) and bias (eqs. 6, 7) of one shared unit.
+
+    Args:
+        unit: Moments of K tasks.
+        asked: The question.
+
+    Returns:
+        (W,) variances and (W,) biases.
+
+    Example:
+        >>> unit = UnitMoments(*np.array([[[2.0], [4.0]]] * 3), position=np.array([[0.0], [1.0]]))
+        >>> shared_terms(unit, Question.checked([[0.5, 0.5]], [10, 10], "general", False, 0.0, None))
+        (array([0.05]), array([0.66666667]))
+    """
+    weights, n, damping = asked.weights, asked.n, asked.damping
     variance, bias = np.zeros(len(weights)), np.zeros(len(weights))
-    for part in _chunks(unit, elements_each=weights.size):
-        H, M, u = part.curvature, _visible_risk(part), part.position
+    for part in _chunks(unit, asked, elements_each=weights.size):
+        H, M, u = part.curvature, visible_risk(part), part.position
         V = solution_covariance(part, n, damping)
-        if reading == "average":
+        if asked.reading == "average":
             o = np.broadcast_to(weights.T[:, :, None], (*weights.T.shape, part.num_coordinates))
         else:
             o = influence(H, weights, damping)
-        Vo = np.einsum("jkd,kwd->jwd", V, o)  # covariance of task j's solution and the shared one
-        noise = np.einsum("kwd,kwd->wd", o, Vo)  # variance of the shared solution
-        if reading == "naive":
-            variance += _ratio(1.0, weights @ H) @ H.sum(axis=0) / (2 * n[0])
+        if asked.reading == "naive":
+            variance += ratio(1.0, weights @ H) @ H.sum(axis=0) / (2 * n[0])
         else:
-            variance += noise @ M.sum(axis=0) / 2
-        shared = np.einsum("kwd,kd->wd", o, u)
-        slope = damping * _ratio(M, H)  # gradient of the risk per unit of movement, eq. 6
+            variance += np.einsum("jwd,jkd,kwd->wd", o, V, o, optimize=True) @ M.sum(axis=0) / 2
+        slope = damping * ratio(M, H)  # gradient of the risk per unit of movement, eq. 6
         for k in range(unit.num_tasks):
-            b = shared - u[k]
+            away = _away(o, k)
+            b = np.einsum("jwd,jd->wd", away, u - u[k]) - (o.sum(axis=0) == 0) * u[k]
             bias += b**2 @ M[k] / 2 - b @ (slope[k] * u[k])
-            if debiased:
-                bias -= (noise - 2 * Vo[k] + V[k, k]) @ M[k] / 2 - (Vo[k] - V[k, k]) @ slope[k]
+            if asked.debiased:
+                bias -= np.einsum("jwd,jkd,kwd->wd", away, V, away, optimize=True) @ M[k] / 2
+                bias += np.einsum("jwd,jd->wd", away, V[:, k]) @ slope[k]
     return variance, bias
 
 
-def _own_variance(unit: UnitMoments, n: FloatArray, damping: float) -> float:
-    """Variance of one unit that every task keeps for itself: eq. 5 with o_k = 1 for its own task."""
-    total = 0.0
-    for part in _chunks(unit, elements_each=unit.num_tasks):
-        damped = part.curvature + damping
-        V = _ratio(_ratio(part.scores, damped), damped) / n[:, None]
-        total += float(np.sum(_visible_risk(part) * V)) / 2
+def own_variance(unit: UnitMoments, asked: Question, tasks: Sequence[int]) -> float:
+    """Variance of one unit that every task keeps for itself: eq. 5 with o_k = 1 for its own task.
+
+    Args:
+        unit: Moments of some tasks.
+        asked: The question.
+        tasks: Which of its tasks these are.
+
+    Returns:
+        Nats per image.
+
+    Example:
+        >>> unit = UnitMoments(*np.array([[[2.0], [4.0]]] * 3), position=np.zeros((2, 1)))
+        >>> own_variance(unit, Question.checked([[0.5, 0.5]], [10, 10], "general", False, 0.0, None), [0, 1])
+        0.1
+    """
+    n, total = asked.n[list(tasks)], 0.0
+    for part in _chunks(unit, asked, elements_each=unit.num_tasks):
+        damped = part.curvature + asked.damping
+        V = ratio(ratio(part.scores, damped), damped) / n[:, None]
+        total += float(np.sum(visible_risk(part) * V)) / 2
     return total
 
 
-def _visible_risk(unit: UnitMoments) -> FloatArray:
-    """M where the task's training sees the coordinate at all; elsewhere its optimum there has no meaning (eq. 9)."""
+def visible_risk(unit: UnitMoments) -> FloatArray:
+    """M where the task's training sees the coordinate at all; elsewhere its optimum there has no meaning (eq. 9).
+
+    Args:
+        unit: Moments of K tasks.
+
+    Returns:
+        (K, d).
+
+    Example:
+        >>> visible_risk(UnitMoments(*np.array([[[2.0, 0.0]], [[1.0, 1.0]], [[3.0, 3.0]], [[0.0, 0.0]]])))
+        array([[3., 0.]])
+    """
     return np.where(unit.curvature > 0, unit.risk, 0.0)
 
 
-def _paper_case(unit: UnitMoments) -> UnitMoments:
-    """One Fisher for curvature, scores and risk, and independent scores."""
-    return UnitMoments(unit.curvature, unit.curvature, unit.curvature, unit.position)
+def _away(o: FloatArray, task: int) -> FloatArray:
+    """(K, W, d) influences minus the task's own unit vector, without subtracting nearly equal numbers.
+
+    Influences sum to 1, so o_k - 1 is minus the sum of the others; to 0 where nobody pulls (eq. 9).
+    """
+    away = o.copy()
+    away[task] = 0.0
+    away[task] = np.where(o.any(axis=0), -away.sum(axis=0), -1.0)
+    return away
 
 
-def _chunks(unit: UnitMoments, elements_each: int) -> Iterator[UnitMoments]:
-    """Cut a unit into pieces of coordinates, so that temporaries stay small whatever the unit's size."""
+def _chunks(unit: UnitMoments, asked: Question, elements_each: int) -> Iterator[UnitMoments]:
+    """Cut what the reading reads into pieces, so that temporaries stay small whatever the unit's size."""
     size = max(1, _CHUNK_ELEMENTS // elements_each)
     for start in range(0, unit.num_coordinates, size):
-        piece = slice(start, start + size)
-        yield UnitMoments(
-            unit.curvature[:, piece],
-            unit.scores[:, piece],
-            unit.risk[:, piece],
-            unit.position[:, piece],
-            None if unit.cross is None else unit.cross[..., piece],
-        )
+        yield asked.read(unit.part(slice(start, start + size)))
 
 
-def _ratio(numerator: FloatArray | float, denominator: FloatArray) -> FloatArray:
-    """A quotient that is 0 where the denominator is 0: the rule of eq. 9, and no epsilon that could decide a result."""
+def ratio(numerator: FloatArray | float, denominator: FloatArray) -> FloatArray:
+    """A quotient that is 0 where the denominator is 0: the rule of eq. 9, and no epsilon that could decide a result.
+
+    Args:
+        numerator: Numbers.
+        denominator: Numbers >= 0.
+
+    Returns:
+        Of the shape of both together.
+
+    Example:
+        >>> ratio(1.0, np.array([4.0, 0.0]))
+        array([0.25, 0.  ])
+    """
     shape = np.broadcast_shapes(np.shape(numerator), denominator.shape)
     return np.divide(numerator, denominator, out=np.zeros(shape), where=denominator > 0)
 
 
-def _images_for_reading(
-    reading: str, n: FloatArray, own_group_n: npt.ArrayLike | None, damping: float, units: Sequence[UnitMoments]
-) -> FloatArray:
+def _images_for_reading(reading: str, n: FloatArray, own_group_n: npt.ArrayLike | None, damping: float) -> FloatArray:
     """The image numbers that a reading divides by; a combination without a definition is refused."""
     if reading not in READINGS:
         raise InputError(f'reading "{reading}"', expected="a known reading", remedy=nearest(reading, READINGS))
@@ -330,11 +473,6 @@ def _images_for_reading(
             f'n = {n.tolist()} with reading "{reading}"',
             expected="one n common to all tasks",
             remedy='use reading "unequal" or "general"',
-        )
-    if any(unit.cross is not None for unit in units):
-        raise InputError(
-            f"cross moments with n = {n.tolist()}",
-            expected="one n, as cross moments need tasks trained on the same images",
         )
     return n
 

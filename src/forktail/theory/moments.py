@@ -23,6 +23,8 @@ class UnitMoments:
     Coordinates are aligned across tasks: column p is the same parameter in every task's network. Losses are in nats,
     summed over classes, mean over images; all other scales move the choice (docs/theory.md, section 7).
 
+    Arrays of float32 are kept as they are, for their memory; whatever is computed from them is computed in float64.
+
     Args:
         curvature: (K, d) H_t >= 0, curvature of task t's training loss.
         scores: (K, d) S_tt >= 0, variance over images of the per-image gradient of task t, centred.
@@ -49,8 +51,11 @@ class UnitMoments:
 
     def __post_init__(self) -> None:
         for name in ("curvature", "scores", "risk", "position", "cross"):
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.float64))
+            if (given := getattr(self, name)) is not None:
+                kept = np.asarray(given)
+                object.__setattr__(
+                    self, name, kept if kept.dtype == np.float32 else kept.astype(np.float64, copy=False)
+                )
         if self.curvature.ndim != 2 or self.curvature.shape[0] == 0:
             raise InputError(f"curvature of shape {self.curvature.shape}", expected="(tasks >= 1, coordinates)")
         for name in ("scores", "risk", "position"):
@@ -73,6 +78,47 @@ class UnitMoments:
         """The number d of scalar parameters of the unit."""
         return int(self.curvature.shape[1])
 
+    def part(self, which: slice | npt.NDArray[np.bool_] | npt.NDArray[np.intp]) -> UnitMoments:
+        """Some of the coordinates, in float64.
+
+        Args:
+            which: A slice of the coordinates, (d,) whether to take each, or the numbers of those to take.
+
+        Returns:
+            The same moments of these coordinates alone; a slice of float64 moments is not copied.
+
+        Example:
+            >>> UnitMoments(*[np.array([[4.0, 1.0, 3.0]])] * 4).part(slice(1, 9)).curvature
+            array([[1., 3.]])
+        """
+        cut: dict[int, FloatArray] = {}  # an array that stands for several fields is converted once
+        for values in self._fields().values():
+            if values is not None and id(values) not in cut:
+                cut[id(values)] = values[..., which].astype(np.float64, copy=False)
+        return _trusted({name: cut.get(id(values)) for name, values in self._fields().items()})
+
+    def one_fisher(self) -> UnitMoments:
+        """The paper's case: the curvature stands for scores and risk too, and scores of two tasks are independent.
+
+        Returns:
+            Moments on the same arrays.
+
+        Example:
+            >>> UnitMoments(*np.arange(1.0, 5.0)[:, None, None]).one_fisher().risk
+            array([[1.]])
+        """
+        H = self.curvature
+        return _trusted({"curvature": H, "scores": H, "risk": H, "position": self.position, "cross": None})
+
+    def _fields(self) -> dict[str, FloatArray | None]:
+        return {
+            "curvature": self.curvature,
+            "scores": self.scores,
+            "risk": self.risk,
+            "position": self.position,
+            "cross": self.cross,
+        }
+
     def summary(self) -> dict[str, Any]:
         """Sum the moments over the unit's coordinates, to be read by people.
 
@@ -88,19 +134,18 @@ class UnitMoments:
             >>> unit.summary()["mismatch"]                                                  # 3 / 4 * 4
             3.0
         """
-        total = self.curvature.sum(axis=0)
-        weighted = (self.curvature * self.position).sum(axis=0)
+        curvature, position = self.curvature.astype(np.float64), self.position.astype(np.float64)
+        total = curvature.sum(axis=0)
+        weighted = (curvature * position).sum(axis=0)
         common = np.divide(weighted, total, out=np.zeros_like(total), where=total > 0)
         pairs = [(t, u) for t in range(self.num_tasks) for u in range(t)]
         single = self.num_tasks == 1
         return {
             "parameters": self.num_coordinates,
-            "curvature": self.curvature.sum(axis=1).tolist(),
-            "scores": self.scores.sum(axis=1).tolist(),
-            "distance": None
-            if single
-            else float(sum(np.sum((self.position[t] - self.position[u]) ** 2) for t, u in pairs)),
-            "mismatch": None if single else float(np.sum(self.curvature * (self.position - common) ** 2)),
+            "curvature": curvature.sum(axis=1).tolist(),
+            "scores": self.scores.sum(axis=1, dtype=np.float64).tolist(),
+            "distance": None if single else float(sum(np.sum((position[t] - position[u]) ** 2) for t, u in pairs)),
+            "mismatch": None if single else float(np.sum(curvature * (position - common) ** 2)),
         }
 
     def _check_cross(self, cross: FloatArray) -> None:
@@ -109,6 +154,14 @@ class UnitMoments:
         asymmetry = np.max(np.abs(cross - cross.swapaxes(0, 1)), initial=0.0)
         if asymmetry > 1e-9 * np.max(np.abs(cross), initial=0.0):
             raise InputError("cross is not symmetric in its two tasks", expected="cross[t, u] equal to cross[u, t]")
+
+
+def _trusted(fields: dict[str, FloatArray | None]) -> UnitMoments:
+    """Moments made of checked ones, so that a pass over blocks does not check every number again."""
+    moments = object.__new__(UnitMoments)
+    for name, values in fields.items():
+        object.__setattr__(moments, name, values)
+    return moments
 
 
 def _check_shape(name: str, values: FloatArray, expected: tuple[int, ...]) -> None:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from forktail.errors import InputError
 from forktail.theory.criterion import CriterionTable, plain_weight
+from forktail.theory.jackknife import Uncertainty
 from forktail.theory.moments import FloatArray
 
 
@@ -53,6 +54,8 @@ class Selection:
         alike: Allowed cells whose value lies within 1 % of the range (largest minus smallest allowed value) above the
             smallest, the selected cell among them.
         flatness: Their share of the allowed cells. Near 1, the choice hardly matters.
+        not_distinguishable: Other allowed cells that the images do not show to be worse: the 95 % interval of their
+            value minus the selected cell's does not lie above 0. None where no uncertainty was given.
 
     Example:
         >>> best = Cell(3, (0.4, 0.6), 0.02)
@@ -66,6 +69,7 @@ class Selection:
     reading: str
     alike: tuple[Cell, ...]
     flatness: float
+    not_distinguishable: tuple[Cell, ...] | None = None
 
     @property
     def depth(self) -> int:
@@ -87,19 +91,47 @@ class Selection:
         """The criterion at the selected cell."""
         return self.best.value
 
+    @property
+    def sentence(self) -> str:
+        """The choice and how sure it is, in words."""
+        choice = f"depth {self.depth}, weight {_in_words(self.weight)}"
+        if self.not_distinguishable is None:
+            return choice
+        if not self.not_distinguishable:
+            return f"{choice}; every other cell is shown to be worse"
+        cells = (self.best, *self.not_distinguishable)
+        depths = f"depth{'s' * (len({cell.depth for cell in cells}) > 1)} {_runs({cell.depth for cell in cells})}"
+        weights = {cell.weights for cell in cells if cell.depth > 0}  # where nothing is shared there is none
+        if len(self.weights) == 2 and weights:
+            low, high = (_in_words(chosen[0]) for chosen in (min(weights), max(weights)))
+            depths += f", weight {low}" if low == high else f", weights {low} to {high}"
+        elif weights:
+            depths += f", {len(weights)} weight{'s' * (len(weights) > 1)}"
+        return f"{choice}; not distinguishable from {depths}"
+
     def to_json(self) -> dict[str, object]:
-        """What ``selection.json`` holds: depth, weight, value, reading, runner_up, alike, flatness."""
+        """What ``selection.json`` holds: depth, weight, value, reading, runner_up, alike, flatness.
+
+        Where an uncertainty was given, also not_distinguishable and the sentence.
+        """
+        others = self.not_distinguishable
+        known = {} if others is None else {"not_distinguishable": _places(others), "sentence": self.sentence}
         return {
             **self.best.to_json(),
             "reading": self.reading,
             "runner_up": None if self.runner_up is None else self.runner_up.to_json(),
-            "alike": [[cell.depth, cell.to_json()["weight"]] for cell in self.alike],
+            "alike": _places(self.alike),
             "flatness": self.flatness,
+            **known,
         }
 
 
 def select(
-    table: CriterionTable, *, depths: Sequence[int] | None = None, weights: npt.ArrayLike | None = None
+    table: CriterionTable,
+    *,
+    depths: Sequence[int] | None = None,
+    weights: npt.ArrayLike | None = None,
+    uncertainty: Uncertainty | None = None,
 ) -> Selection:
     """Find the cell with the smallest criterion.
 
@@ -110,6 +142,7 @@ def select(
         table: The criterion.
         depths: Allowed depths; None allows all. One depth pins it.
         weights: Allowed weights: for two tasks numbers, the first task's weight; else (w, K). None allows all.
+        uncertainty: Of this table, to say which cells are not shown to be worse than the selected one.
 
     Returns:
         The selection.
@@ -134,28 +167,64 @@ def select(
     smallest = allowed.min()
     near = np.argwhere(allowed <= smallest + 0.01 * (allowed.max() - smallest))
     alike = tuple(_cell(table, rows[row], columns[column]) for row, column in near)
+    unsure = None if uncertainty is None else _not_shown_worse(uncertainty, table, best, rows, columns)
     return Selection(
         best=best,
         runner_up=_best_cell(table, others, columns) if others else None,
         reading=table.reading,
         alike=alike,
         flatness=len(alike) / allowed.size,
+        not_distinguishable=unsure,
     )
 
 
 def _best_cell(table: CriterionTable, rows: list[int], columns: list[int]) -> Cell:
-    total = table.total
-    smallest = total[np.ix_(rows, columns)].min()
-    tied = [
-        (row, column) for row in rows for column in columns if total[row, column] <= smallest + 1e-12 * abs(smallest)
-    ]
-    imbalance = np.linalg.norm(table.weights - 1 / table.weights.shape[1], axis=1).round(9)  # .45 ties with .55
-    row, column = min(tied, key=lambda cell: (imbalance[cell[1]], -cell[0]))
-    return _cell(table, row, column)
+    total = table.total[np.ix_(rows, columns)]
+    smallest = total.min()
+    imbalance = np.linalg.norm(table.weights[columns] - 1 / table.weights.shape[1], axis=1).round(
+        9
+    )  # .45 ties with .55
+    tied = np.argwhere(total <= smallest + 1e-12 * abs(smallest))
+    row, column = min(tied.tolist(), key=lambda cell: (imbalance[cell[1]], -rows[cell[0]], cell[1]))
+    return _cell(table, rows[row], columns[column])
+
+
+def _not_shown_worse(
+    uncertainty: Uncertainty, table: CriterionTable, best: Cell, rows: list[int], columns: list[int]
+) -> tuple[Cell, ...]:
+    column = int(np.flatnonzero((table.weights == best.weights).all(axis=1))[0])
+    lower, _ = uncertainty.difference(best.depth, column).interval()
+    open_cells = lower <= 0
+    open_cells[best.depth, column] = False
+    if best.depth == 0:
+        open_cells[0] = False  # the same network at every weight
+    return tuple(
+        _cell(table, rows[row], columns[other]) for row, other in np.argwhere(open_cells[np.ix_(rows, columns)])
+    )
+
+
+def _places(cells: Sequence[Cell]) -> list[list[object]]:
+    return [[cell.depth, cell.to_json()["weight"]] for cell in cells]
+
+
+def _in_words(weight: float | tuple[float, ...]) -> str:
+    return f"{weight:.4g}" if isinstance(weight, float) else "(" + ", ".join(f"{one:.4g}" for one in weight) + ")"
+
+
+def _runs(numbers: set[int]) -> str:
+    """Whole numbers as people list them: ``0, 5 to 8``."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ", ".join(str(low) if low == high else f"{low} to {high}" for low, high in runs)
 
 
 def _cell(table: CriterionTable, row: int, column: int) -> Cell:
-    return Cell(row, tuple(table.weights[column].tolist()), float(table.total[row, column]))
+    value = table.shared_variance[row, column] + table.shared_bias[row, column] + table.own_variance[row, column]
+    return Cell(int(row), tuple(table.weights[column].tolist()), float(value))
 
 
 def _allowed_depths(table: CriterionTable, depths: Sequence[int] | None) -> list[int]:
