@@ -205,11 +205,19 @@ def test_the_clock_of_a_kept_analysis_is_that_of_its_making(finished, tmp_path):
     assert probe["standard_error"]["balanced"] == 0
 
 
-def test_validation_pictures_rank_unless_the_user_decides(finished, tmp_path):
+def test_validation_pictures_rank_where_every_class_has_some(finished, tmp_path):
     path, _, comparison = finished
-    assert "validation pictures, which also chose the reference" in comparison.results["ranking"]
-    assert (comparison.path / "runs/ce-0/validation.json").is_file()
-    settings = [*QUICK, "data.validation=false"]
-    plain = compare(path, "independent,ce", seeds=[0], settings=settings, out=tmp_path / "plain").results
-    assert plain["reference"] == "independent"  # the first that was named
-    assert "nothing was chosen by it" in plain["ranking"]
+    assert "the reference is the first baseline that was named" in comparison.results["ranking"]
+    assert comparison.results["reference"] == "ce"
+    with np.load(path) as stored:  # ten of each class, so that each can spare some
+        random, labels = np.random.RandomState(0), np.repeat(np.arange(4), 10)
+        pictures = random.randint(0, 256, (40, 28, 28)).astype(np.uint8)
+        tested = {name: stored[name] for name in ("x_test", "y_test")}
+    np.savez(tmp_path / "even.npz", x_train=pictures, y_train=labels, **tested)
+    settings = [*QUICK, "data.validation=true"]
+    found = compare(tmp_path / "even.npz", "independent,ce", seeds=[0], settings=settings, out=tmp_path / "out").results
+    assert "validation pictures, which also chose the reference" in found["ranking"]
+    folders = {row["label"]: tmp_path / "out" / row["runs"][0] for row in found["methods"]}
+    held = {label: json.loads((folder / "validation.json").read_text()) for label, folder in folders.items()}
+    best = max(held, key=lambda label: held[label]["accuracy"]["balanced"])
+    assert held[found["reference"]]["accuracy"]["balanced"] == held[best]["accuracy"]["balanced"]

@@ -12,18 +12,19 @@ from forktail.errors import InputError
 from forktail.run import Run
 
 
-def write_run(folder, balanced, *, validated=None, few=0.5, depth=None):
+def write_run(folder, balanced, *, validated=None, per_class=(0.5,), few=0.5, depth=None):
     run = Run(folder)
     names = ("balanced", "many", "medium", "few", "head", "tail", "worst", "micro")
     accuracy = dict.fromkeys(names, balanced) | {"few": few}
-    run.write_json("metrics.json", {"accuracy": accuracy, "nll": 1 - balanced, "ece": 0.1})
+    run.write_json("metrics.json", {"accuracy": accuracy, "per_class": [balanced], "nll": 1 - balanced, "ece": 0.1})
     costs = {"training_flops": 2e9, "training_memory": 8e6, "inference_flops": 4e6, "parameters": 1000}
     run.write_json("cost.json", costs)
     run.write_lines(
         "timing.jsonl", [{"stage": "a", "seconds": 2.0, "found": False}, {"stage": "b", "seconds": 0.5, "found": True}]
     )
     if validated is not None:
-        run.write_json("validation.json", {"accuracy": accuracy | {"balanced": validated}, "nll": 0.0, "ece": 0.0})
+        held = {"accuracy": accuracy | {"balanced": validated}, "per_class": list(per_class), "nll": 0.0, "ece": 0.0}
+        run.write_json("validation.json", held)
     if depth is not None:
         choice = {
             "depth": depth,
@@ -97,6 +98,18 @@ def test_validation_pictures_rank_where_there_are_any(runs):
     assert [row["label"] for row in results["methods"]] == ["ce", "logit_adjustment:tau=2", "osdtw"]
     assert results["reference"] == "ce"
     assert "on the validation pictures" in results["ranking"]
+
+
+def test_validation_pictures_without_the_rare_classes_choose_nothing(tmp_path):
+    """They would prefer what ignores the tail: here ce, against all that the test pictures say."""
+    values = {"logit_adjustment": (0.1, 0.9), "ce": (0.9, 0.1)}
+    runs = {
+        Contestant.parse(label): [(0, write_run(tmp_path / label, tested, validated=held, per_class=(0.5, None)))]
+        for label, (held, tested) in values.items()
+    }
+    results = table(runs)
+    assert results["reference"] == "logit_adjustment"
+    assert "for want of validation pictures of every class" in results["ranking"]
 
 
 def test_without_a_baseline_the_first_is_the_reference(tmp_path):

@@ -55,7 +55,7 @@ ASSIGNED = {
     "comparing/compare.py: Comparison.results": "compare",
     "comparing/compare.py: _check_folder": "compare",
     "comparing/results.py: read_run": "compare",
-    "comparing/results.py: _validated": "compare",
+    "comparing/results.py: _validation": "compare",
     "data/arrays.py: _load": "arrays",
     "data/csv_file.py: _rows": "csv",
     "data/drawing/fonts.py: Font.bitmaps": "named sets",
@@ -104,6 +104,7 @@ ASSIGNED = {
     "training/engine.py: Engine.__init__": "device",
     "training/engine.py: Engine.keep": "stages",
     "training/stage.py: read": "stages",
+    "theory/stored.py: StoredUnit.__iter__": "stages",  # from Python alone; tests/theory/test_stored.py has its rows
 }
 WRITERS = {
     "files.py: write_atomically",

@@ -53,3 +53,12 @@ def test_one_fisher_may_stand_for_all(tmp_path):
 def test_a_unit_that_is_not_there_is_named(stored):
     with pytest.raises(InputError, match=r"no tensor unit7\.curvature"):
         list(StoredUnit(stored[0], "unit7"))
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no header of ours"])
+def test_a_file_that_is_missing_or_damaged_is_named(tmp_path, content):
+    path = tmp_path / "moments.safetensors"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=r"moments\.safetensors.*expected a safetensors file of moments"):
+        list(StoredUnit(path, "unit0"))

@@ -20,7 +20,7 @@ def compare(
     data: Annotated[str, typer.Argument(help="As in `forktail fit`.")],
     methods: Annotated[
         str, typer.Option(help="Names, separated by commas; NAME:KEY=VALUE gives one an option of its own.")
-    ] = "osdtw,ce,logit_adjustment",
+    ] = "osdtw,logit_adjustment,ce",
     budget: Annotated[
         Budget, typer.Option(help="Equal epochs per stage, or equal training compute per method.")
     ] = Budget.epochs,

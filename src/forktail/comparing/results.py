@@ -13,7 +13,6 @@ import numpy as np
 
 from forktail.comparing.contestant import Contestant
 from forktail.comparing.statistics import mean, paired_difference, standard_error
-from forktail.errors import InputError
 from forktail.methods import find_method
 from forktail.report.reading import Number, checked, read_lines
 from forktail.report.run_files import Accuracy, Choice, Clock, Cost
@@ -32,6 +31,7 @@ class Quality:
     """What a comparison takes from ``metrics.json``."""
 
     accuracy: Accuracy
+    per_class: list[Number | None]
     nll: Number
     ece: Number
 
@@ -60,16 +60,16 @@ def read_run(run: Run, seed: int) -> Record:
 
 
 def table(runs: Mapping[Contestant, Sequence[tuple[int, Run]]]) -> Record:
-    """Rank the methods and compare each with the best baseline.
+    """Rank the methods and compare each with one baseline.
 
     Args:
         runs: For each contestant its finished runs by seed, the same seeds for all.
 
     Returns:
-        ``ranking`` (the rule, in words), ``reference`` (label of the best baseline) and ``methods`` in ranked order.
+        ``ranking`` (the rule, in words), ``reference`` (label of that baseline) and ``methods`` in ranked order.
     """
     records = {one: [read_run(run, seed) for seed, run in mine] for one, mine in runs.items()}
-    validated = all((run.path / "validation.json").is_file() for mine in runs.values() for _, run in mine)
+    validated = all(_has_validation(run) for mine in runs.values() for _, run in mine)
     standing, rule = _standing(runs, records, validated)
     ranked = sorted(runs, key=lambda one: -standing[one])
     baselines = [one for one in (ranked if validated else list(runs)) if one.method != OURS]
@@ -84,22 +84,28 @@ def _standing(
     """Say by what the methods are ranked: validation pictures where there are any."""
     if not validated:
         rule = (
-            "in the order of mean balanced accuracy on the test pictures, for want of validation pictures"
-            " (--set data.validation=true); nothing was chosen by it, and the reference is the first baseline named"
+            "in the order of mean balanced accuracy on the test pictures, for want of validation pictures of every"
+            " class; nothing was chosen by it: the reference is the first baseline that was named"
         )
         return {one: float(np.mean([record["balanced"] for record in mine])) for one, mine in records.items()}, rule
     rule = (
         "ranked by mean balanced accuracy on the validation pictures, which also chose the reference, the best"
         " baseline; the test pictures only measure"
     )
-    return {one: float(np.mean([_validated(run) for _, run in mine])) for one, mine in runs.items()}, rule
+    return {
+        one: float(np.mean([_validation(run).accuracy.balanced for _, run in mine])) for one, mine in runs.items()
+    }, rule
 
 
-def _validated(run: Run) -> float:
-    balanced = checked(Quality, run, "validation.json", run.read_json("validation.json")).accuracy.balanced
-    if balanced is None:
-        raise InputError(f"{run.path}: no validation pictures were measured", remedy="--set data.validation=false")
-    return balanced
+def _has_validation(run: Run) -> bool:
+    """Whether every class has validation pictures: without the rare ones they would prefer what ignores the tail."""
+    if not (run.path / "validation.json").is_file():
+        return False
+    return None not in _validation(run).per_class
+
+
+def _validation(run: Run) -> Quality:
+    return checked(Quality, run, "validation.json", run.read_json("validation.json"))
 
 
 def _row(

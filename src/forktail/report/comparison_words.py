@@ -89,7 +89,7 @@ def _against_reference(comparison: Comparison) -> Iterable[Markup]:
     if best.label != comparison.reference:
         yield _verdict(best, comparison.reference)
         return
-    yield Markup("It is the reference, the best baseline, with which the others are compared.")
+    yield Markup("It is the baseline with which the others are compared.")
     yield from _verdicts(others)
 
 
@@ -115,8 +115,8 @@ def _verdict(row: Row, reference: str) -> Markup:
     said = interval_in_words(difference)
     if difference.distinguishable:
         word = "above" if (difference.mean or 0) > 0 else "below"
-        return Markup("It is {} the best baseline {} by {}.").format(word, isolated(reference), said)
-    return Markup("It is not distinguishable from the best baseline {}: the difference is {}, and 0 is inside.").format(
+        return Markup("It is {} the baseline {} by {}.").format(word, isolated(reference), said)
+    return Markup("It is not distinguishable from the baseline {}: the difference is {}, and 0 is inside.").format(
         isolated(reference), said
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from forktail.errors import InputError
 from forktail.theory.moments import UnitMoments
@@ -39,7 +39,11 @@ class StoredUnit:
     size: int = PIECE
 
     def __iter__(self) -> Iterator[UnitMoments]:
-        with safe_open(str(self.path), framework="numpy") as file:
+        try:
+            opened = safe_open(str(self.path), framework="numpy")
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"{self.path}: {error}", expected="a safetensors file of moments") from None
+        with opened as file:
             stored = set(file.keys())
             names = {field.name: f"{self.name}.{field.name}" for field in fields(UnitMoments)}
             for needed in ("curvature", "position"):
