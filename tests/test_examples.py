@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+SMALL = ["data.n_max=4", "data.imbalance=2", "split.shots=quantile", "plan.epochs=8", "plan.batch_size=64"]
 
 
 def example(name):
@@ -21,7 +22,7 @@ def demo(tmp_path_factory):
     """The demo's folder, on a few images, and what it printed."""
     folder = tmp_path_factory.mktemp("demo") / "runs"
     module = example("demo")
-    module.run_demo(folder, ["data.n_max=4", "data.imbalance=2", "split.shots=quantile", "plan.epochs=30"], [0])
+    module.run_demo(folder, SMALL, [0])
     return folder
 
 
@@ -37,7 +38,7 @@ def test_the_demo_compares_its_methods_at_equal_compute(demo):
 
 def test_both_pages_are_where_it_says(demo, capsys):
     module = example("demo")
-    module.run_demo(demo, ["data.n_max=4", "data.imbalance=2", "split.shots=quantile", "plan.epochs=30"], [0])
+    module.run_demo(demo, SMALL, [0])
     said = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
     assert said[-2:] == [
         str(demo / "compare.html"),

@@ -10,8 +10,19 @@ import pytest
 from forktail.comparing.compare import compare
 from forktail.errors import InputError
 from forktail.training.engine import Engine
+from forktail.training.progress import Silent
 
 QUICK = ["plan.epochs=1", "plan.batch_size=16", "backbone.name=tiny", "backbone.weights=random"]
+
+
+class Listener(Silent):
+    """Keeps the sentences."""
+
+    def __init__(self):
+        self.notes = []
+
+    def note(self, text):
+        self.notes.append(text)
 
 
 def stages(run):
@@ -94,7 +105,9 @@ def test_the_same_call_trains_nothing_and_more_seeds_only_what_is_missing(finish
 
 def test_two_processes_give_what_one_gives(finished, tmp_path):
     path, _, comparison = finished
-    beside = compare(path, "ce,independent", seeds=[0], settings=QUICK, out=tmp_path / "beside", jobs=2)
+    told = Listener()
+    beside = compare(path, "ce,independent", seeds=[0], settings=QUICK, out=tmp_path / "beside", jobs=2, progress=told)
+    assert {"ce, seed 0: training: 1 steps", "independent, seed 0: stage1-tail: 1 steps"} <= set(told.notes)
     for name in ("ce-0", "independent-0"):
         for file in ("metrics.json", "stages.json", "log.jsonl"):
             here, there = (folder / "runs" / name / file for folder in (comparison.path, beside.path))

@@ -257,7 +257,7 @@ def _alone(entry: Entry, note: Callable[[str], None], *, cache: Path, command: s
 
 @final
 class Notes(Silent):
-    """Passes sentences on, and nothing else.
+    """Passes sentences on, and says which stage begins; several bars at once would be too many.
 
     Args:
         tell: Hears them.
@@ -269,6 +269,10 @@ class Notes(Silent):
     def note(self, text: str) -> None:
         """Pass it on."""
         self.tell(text)
+
+    def begin(self, stage: str, done: int, total: int) -> None:
+        """Say what begins."""
+        self.tell(f"{stage}: from step {done} to {total}" if done else f"{stage}: {total} steps")
 
 
 def _write(folder: Path, entries: Sequence[Entry], facts: dict[str, Any], failed: Sequence[tuple[Entry, str]]) -> None:
