@@ -20,7 +20,7 @@ import numpy.typing as npt
 from forktail.errors import InputError
 from forktail.theory.criterion import CriterionTable, _checked_weights
 from forktail.theory.moments import FloatArray
-from forktail.theory.refined import Assembly, Stage2, _check_options
+from forktail.theory.refined import Assembly, Stage2, _check_options, coupled_table
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,16 +132,7 @@ def gram_table(
         for column, w in enumerate(weights):
             total, bias[depth, column] = _cell(levels[0], fit, level, w, n, damping, assembly, debiased)
             variance[depth, column] = total - own[depth]
-    return CriterionTable(
-        weights=weights,
-        shared_variance=variance,
-        shared_bias=bias,
-        own_variance=np.repeat(own[:, None], len(weights), axis=1),
-        reading=assembly,
-        debiased=debiased,
-        damping=float(damping),
-        flat=0,
-    )
+    return coupled_table(weights, variance, bias, own, assembly=assembly, debiased=debiased, damping=damping)
 
 
 @dataclass(frozen=True, eq=False)

@@ -231,6 +231,33 @@ def refined_table(
             step = _step(alone, _influence(schur, w)[:, :encoder], follow)
             change, bias[depth, column] = _sharing(alone, step, debiased)
             variance[depth, column] = own[0] + change - own[depth]
+    return coupled_table(weights, variance, bias, own, assembly=assembly, debiased=debiased, damping=damping)
+
+
+def coupled_table(
+    weights: FloatArray,
+    variance: FloatArray,
+    bias: FloatArray,
+    own: FloatArray,
+    *,
+    assembly: str,
+    debiased: bool,
+    damping: float,
+) -> CriterionTable:
+    """Put a table together whose own variance depends on the depth alone.
+
+    Args:
+        weights: (W, K).
+        variance: (L+1, W) shared variance, nats.
+        bias: (L+1, W) shared bias, nats.
+        own: (L+1,) own variance, nats.
+        assembly: Becomes the table's reading.
+        debiased: As the table says it.
+        damping: As the table says it.
+
+    Returns:
+        The table; no coordinate of it is flat.
+    """
     return CriterionTable(
         weights=weights,
         shared_variance=variance,
