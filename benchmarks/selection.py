@@ -138,7 +138,7 @@ def main() -> None:
     for share in (4, 2, 1):
         units, decoders = draw(given.parameters // share, seed=0)
         for number in (99, 999, 9_999) if share == 1 else (99,):
-            for threads in (1, 2) if number == 99 else (2,):
+            for threads in (1, 2):
                 options = {"weights": grid(number), "n": IMAGES, "reading": "sandwich", "threads": threads}
                 row = measure(lambda: select(binned_table(units, decoders, **options)), given.repeat)  # noqa: B023
                 report("sandwich", parameters=given.parameters // share, weights=number, threads=threads, **row)
@@ -146,14 +146,14 @@ def main() -> None:
     damping = movement_damping(units, decoders, IMAGES)
     report("damping", parameters=given.parameters, found=damping, seconds=round(time.perf_counter() - begin, 3))
 
-    units, decoders = draw(given.parameters // 4, seed=1, full=True)
+    units, decoders = draw(given.parameters, seed=1, full=True)
     for options in (
         {"reading": "general"},
         {"reading": "general", "damping": 1e-6},
         {"reading": "sandwich", "damping": 1e-6},
     ):
         row = measure(lambda: binned_table(units, decoders, weights=grid(99), n=IMAGES, **options), 2)  # noqa: B023
-        report("other", parameters=given.parameters // 4, weights=99, threads=2, **options, **row)
+        report("other", parameters=given.parameters, weights=99, threads=2, **options, **row)
 
     units, decoders = draw(given.parameters // 100, seed=2, full=True)
     for reading in ("sandwich", "naive", "average", "general"):

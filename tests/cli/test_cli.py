@@ -297,6 +297,7 @@ def test_fit_prints_what_was_selected(data, tmp_path):
     choice = json.loads((tmp_path / "run/selection.json").read_text())
     assert selected.startswith(f"selected: depth 6, weight {choice['weight']:g} by the sandwich reading (")
     assert selected.endswith("next depth none)")
+    assert result.stdout.splitlines()[1] == choice["sentence"].partition("; ")[2]
 
 
 def test_fit_names_the_run_after_what_it_holds(data, tmp_path, monkeypatch):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -241,6 +241,8 @@ def test_an_unused_parameter_is_named():
     dtype=st.sampled_from([torch.float64, torch.float32]),
 )
 def test_shapes_and_uneven_batches(num_images, tokens, width, cut, dtype):
+    # Two features normalise to +-1, whatever they are: what is left of their gradient is rounding in single precision.
+    assume(dtype == torch.float64 or width > 2)
     torch.manual_seed(width)
     network = nn.Sequential(nn.Linear(3, width), nn.LayerNorm(width), nn.Flatten(), nn.Linear(tokens * width, 2))
     network = network.to(dtype)

@@ -8,9 +8,10 @@ import torch
 
 from forktail.backbones.forked import Forked
 from forktail.errors import InputError
-from forktail.fisher.moments import moments, moments_of_sums
+from forktail.fisher.moments import moments, moments_of_sums, positions
 from forktail.fisher.per_image import gradient_sums
 from forktail.fisher.reference import per_image_gradients
+from forktail.theory import criterion_table
 
 
 def all_gradients(problem, task, modules):
@@ -27,9 +28,13 @@ def flat(modules):
     return torch.cat([p.detach().double().flatten() for module in modules for p in module.parameters()]).numpy()
 
 
-def compute(problem, weighted=True):
-    batches = problem.batches(4, 3, weighted=weighted)
-    return moments(problem.networks, problem.losses, problem.split, problem.starts, batches, chunk_size=3)
+def grouped(problem, *groups, **options):
+    """The moments, given the batches of each group."""
+    return moments(problem.networks, problem.losses, problem.split, problem.starts, groups, chunk_size=3, **options)
+
+
+def compute(problem, weighted=True, **options):
+    return grouped(problem, problem.batches(4, 3, weighted=weighted), **options).whole
 
 
 def assert_close(found, expected):
@@ -88,8 +93,7 @@ def test_scale_of_the_weights_does_not_matter(problem):
 
 
 def test_one_image_has_no_variance(problem):
-    batches = problem.batches(1, 6)[:1]
-    found = moments(problem.networks, problem.losses, problem.split, problem.starts, batches)
+    found = grouped(problem, problem.batches(1, 6)[:1]).whole
     for unit in found.units:
         assert unit.curvature.max() > 0
         np.testing.assert_allclose(unit.scores, 0, atol=1e-6 * unit.curvature.max())
@@ -98,15 +102,14 @@ def test_one_image_has_no_variance(problem):
 
 def test_merged_sums_give_the_same_moments(problem):
     parts = [gradient_sums(problem.networks, problem.losses, problem.split, [b]) for b in problem.batches(2, 5)]
-    merged = moments_of_sums(parts[0].merge(parts[1]), problem.networks, problem.starts)
+    merged = moments_of_sums(parts[0].merge(parts[1]), positions(problem.networks, problem.starts))
     for mine, theirs in zip(merged.units, compute(problem).units, strict=True):
         for field in ("curvature", "scores", "risk", "position"):
             assert_close(getattr(mine, field), getattr(theirs, field))
 
 
 def test_the_networks_are_their_own_start_at_the_start(problem):
-    batches = problem.batches(7)
-    found = moments(problem.networks, problem.losses, problem.split, problem.networks, batches)
+    found = grouped(problem._replace(starts=problem.networks), problem.batches(7)).whole
     for unit in [*found.units, *found.decoders]:
         np.testing.assert_array_equal(unit.position, 0)
 
@@ -114,10 +117,89 @@ def test_the_networks_are_their_own_start_at_the_start(problem):
 def test_starts_of_another_shape_are_refused(problem):
     starts = [Forked.single(start.path(0), 9) for start in problem.starts]
     with pytest.raises(InputError, match="starts that differ"):
-        moments(problem.networks, problem.losses, problem.split, starts, problem.batches(7))
+        grouped(problem._replace(starts=starts), problem.batches(7))
 
 
 def test_weights_that_add_up_to_nothing_are_refused(problem):
     nothing = problem._replace(weights=torch.zeros(7))
     with pytest.raises(InputError, match="add up to 0"):
         compute(nothing)
+
+
+def assert_alike(found, expected, relative):
+    for kind in ("units", "decoders"):
+        for mine, theirs in zip(getattr(found, kind), getattr(expected, kind), strict=True):
+            for field in ("curvature", "scores", "risk", "position", "cross"):
+                values, wanted = getattr(mine, field), getattr(theirs, field)
+                assert (values is None) == (wanted is None)
+                if wanted is not None:
+                    atol = relative * np.abs(wanted).max()
+                    np.testing.assert_allclose(values, wanted, rtol=0, atol=atol, err_msg=field)
+
+
+@pytest.mark.parametrize("problem", ["convolutional", "transformer"], indirect=True)
+@pytest.mark.parametrize("weighted", [True, False])
+def test_groups_merge_to_the_whole_and_one_can_be_left_out(problem, weighted):
+    """A tensor whose gradients nearly cancel is all rounding in single precision."""
+    problem = problem.double()
+    batches = problem.batches(3, 2, 2, weighted=weighted)
+    if not weighted:
+        batches = [(inputs, targets, None) for inputs, targets, _ in batches]
+    found = grouped(problem, *([one] for one in batches))
+    np.testing.assert_array_equal(found.sizes, [3, 2, 2])
+    assert_alike(found.whole, grouped(problem, batches).whole, 1e-12)
+    for group in range(3):
+        others = [one for number, one in enumerate(batches) if number != group]
+        assert_alike(found.without(group), grouped(problem, others).whole, 1e-6)
+
+
+@pytest.mark.parametrize("problem", ["convolutional"], indirect=True)
+@pytest.mark.parametrize("reading", ["sandwich", "general"])
+def test_the_table_of_merged_groups_is_that_of_no_groups(problem, reading):
+    batches = problem.batches(3, 2, 2)
+    tables = []
+    for groups in ([[one] for one in batches], [batches]):
+        units, decoders, _ = grouped(problem, *groups).whole
+        options = {"weights": [[0.3, 0.7], [0.5, 0.5]], "n": [7, 7], "reading": reading}
+        tables.append(criterion_table(units, decoders, **options))
+    for term in ("shared_variance", "shared_bias", "own_variance"):
+        np.testing.assert_allclose(*(getattr(table, term) for table in tables), rtol=1e-12)
+
+
+@pytest.mark.parametrize("problem", ["convolutional"], indirect=True)
+def test_a_single_group_cannot_be_left_out(problem):
+    assert grouped(problem, problem.batches(7)).groups == []
+
+
+@pytest.mark.parametrize("problem", ["convolutional"], indirect=True)
+def test_no_group_is_refused(problem):
+    with pytest.raises(InputError, match="no group of images"):
+        grouped(problem)
+
+
+@pytest.mark.parametrize("problem", ["convolutional"], indirect=True)
+def test_what_no_other_group_has_is_nothing_without_it(problem):
+    """A unit that one group alone moves has no curvature at all once the group is left out, not a rounded rest."""
+    batches = problem.batches(3, 4)
+    found = grouped(problem, *([one] for one in batches))
+    for part in (*found.groups[1].units, *found.groups[1].decoders):
+        part.products.zero_()
+    for unit in found.without(0).units:
+        np.testing.assert_array_equal(unit.curvature, 0)
+
+
+@pytest.mark.parametrize("problem", ["convolutional"], indirect=True)
+@pytest.mark.parametrize("kind", ["monte_carlo", "ggn"])
+def test_another_fisher_is_the_curvature_and_the_risk_alone(problem, kind):
+    """Scores are those of the true labels, whatever the curvature is estimated with."""
+    empirical, other = compute(problem), compute(problem, kind=kind, seed=3)
+    np.testing.assert_array_equal(other.gradient_norms, empirical.gradient_norms)
+    for mine, theirs in zip((*other.units, *other.decoders), (*empirical.units, *empirical.decoders), strict=True):
+        np.testing.assert_array_equal(mine.scores, theirs.scores)
+        np.testing.assert_array_equal(mine.position, theirs.position)
+        assert not np.array_equal(mine.curvature, theirs.curvature)
+        assert not np.array_equal(mine.risk, mine.curvature)
+    without = compute(problem, weighted=False, kind=kind, seed=3)
+    for mine, theirs in zip(without.units, other.units, strict=True):
+        np.testing.assert_array_equal(mine.curvature, theirs.curvature)
+        np.testing.assert_array_equal(mine.risk, mine.curvature)

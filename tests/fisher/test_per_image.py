@@ -15,8 +15,6 @@ from forktail.fisher.reference import per_image_gradients, reference_sums
 from forktail.labels import TaskSplit
 from forktail.losses.binary_cross_entropy import BinaryCrossEntropy
 
-FIELDS = ("first", "products", "weighted")
-
 
 def assert_sums_equal(found, expected, relative):
     """Compare every entry, relative to the largest of its unit and task."""
@@ -25,8 +23,9 @@ def assert_sums_equal(found, expected, relative):
         for index, (mine, theirs) in enumerate(pairs):
             assert mine.images == theirs.images
             assert mine.weight == pytest.approx(theirs.weight, rel=1e-12)
-            for field in FIELDS:
-                values, wanted = getattr(mine, field), getattr(theirs, field)
+            assert mine.tensors().keys() == theirs.tensors().keys()
+            for field, values in mine.tensors().items():
+                wanted = theirs.tensors()[field]
                 assert values.dtype == torch.float64
                 scale = wanted.abs().amax(-1, keepdim=True)
                 torch.testing.assert_close(
@@ -80,9 +79,27 @@ def test_every_parameter_has_a_value(problem):
 def test_no_weights_are_weights_of_one(problem):
     batches = [(images, targets, None) for images, targets, _ in problem.batches(7)]
     without = gradient_sums(problem.networks, problem.losses, problem.split, batches)
-    assert_sums_equal(without, sums(problem, 7, weighted=False), 0)
-    for unit in without.units:
-        torch.testing.assert_close(unit.weighted, torch.stack([unit.products[0, 0], unit.products[1, 1]]))
+    for mine, ones in zip(without.units, sums(problem, 7, weighted=False).units, strict=True):
+        assert mine.weight == ones.weight == 7
+        assert mine.weighted is None
+        torch.testing.assert_close(mine.products, ones.products, rtol=0, atol=0)
+        torch.testing.assert_close(ones.weighted, torch.stack([mine.products[0, 0], mine.products[1, 1]]))
+
+
+@pytest.mark.parametrize("problem", ["convolutional"], indirect=True)
+def test_weights_for_some_images_only_are_refused(problem):
+    (images, targets, weights), (others, other_targets, _) = problem.batches(3, 4)
+    batches = [(images, targets, weights), (others, other_targets, None)]
+    with pytest.raises(InputError, match="batches with weights and batches without"):
+        gradient_sums(problem.networks, problem.losses, problem.split, batches)
+
+
+@pytest.mark.parametrize("problem", ["convolutional"], indirect=True)
+def test_sums_of_different_kinds_do_not_merge(problem):
+    batches = [(images, targets, None) for images, targets, _ in problem.batches(7)]
+    without = gradient_sums(problem.networks, problem.losses, problem.split, batches)
+    with pytest.raises(ValueError, match="expected sums of the same kind"):
+        without.merge(sums(problem, 7))
 
 
 def test_products_are_symmetric_in_the_tasks(problem):
@@ -202,20 +219,74 @@ def test_mixed_targets_are_refused():
         small_sums([linear(), linear()], batches=[(inputs, 0.5 * targets, None)])
 
 
-@pytest.mark.parametrize("sizes", [(7,), (1, 6)])
-def test_groups_are_every_so_many_images(problem, sizes):
-    """The sums of each group are those of its images alone; together they are the sums of all."""
-    parts = problem.batches(*sizes)
-    found = gradient_sums_by_group(problem.networks, problem.losses, problem.split, parts, groups=3)
-    for group, mine in enumerate(found):
-        images = slice(group, None, 3)
-        own = [(problem.images[images], problem.targets[images], problem.weights[images])]
-        expected = gradient_sums(problem.networks, problem.losses, problem.split, own)
-        assert_sums_equal(mine, expected, 1e-5)
-    assert_sums_equal(found[0].merge(found[1]).merge(found[2]), sums(problem, 7), 1e-5)
+@pytest.mark.parametrize("problem", ["convolutional"], indirect=True)
+@pytest.mark.parametrize("kind", ["empirical", "ggn"])
+def test_groups_are_summed_apart_and_merge(problem, kind):
+    batches = problem.batches(3, 1, 3)
+    groups = [batches[:2], batches[2:]]
+    found = list(gradient_sums_by_group(problem.networks, problem.losses, problem.split, groups, kind=kind))
+    for mine, own in zip(found, groups, strict=True):
+        assert_sums_equal(mine, gradient_sums(problem.networks, problem.losses, problem.split, own, kind=kind), 1e-5)
+    whole = gradient_sums(problem.networks, problem.losses, problem.split, batches, kind=kind)
+    assert_sums_equal(found[0].merge(found[1]), whole, 1e-12)
 
 
-def test_too_few_images_for_the_groups_are_refused():
-    split = TaskSplit((np.array([0, 1]), np.array([2, 3])))
-    with pytest.raises(InputError, match="4 images in 5 groups"):
-        gradient_sums_by_group([linear(), linear()], [BinaryCrossEntropy()] * 2, split, small_batch(), groups=5)
+@pytest.mark.parametrize("problem", ["convolutional"], indirect=True)
+def test_an_empty_group_is_refused(problem):
+    groups = [problem.batches(7), []]
+    with pytest.raises(InputError, match=r"no images .*in every group"):
+        list(gradient_sums_by_group(problem.networks, problem.losses, problem.split, groups))
+
+
+@pytest.mark.parametrize("problem", ["convolutional"], indirect=True)
+def test_networks_are_in_their_mode_between_groups(problem):
+    groups = [[one] for one in problem.batches(3, 4)]
+    for _ in gradient_sums_by_group(problem.networks, problem.losses, problem.split, groups):
+        assert all(network.training for network in problem.networks)
+
+
+def curvature_by_loop(problem, kind, seed):
+    """(sums without weights, with weights) per task and layer, image by image and output by output, in float64."""
+    found = []
+    for task, network in enumerate(problem.networks):
+        network.eval()
+        adjustment = problem.losses[task].double().adjustment
+        uniform = torch.Generator().manual_seed(seed + task)
+        labels = torch.rand(7, 1, len(adjustment), generator=uniform, dtype=torch.float64)[:, 0]
+        layers = [[network.layer(0, k)] for k in range(network.max_depth + 1)]
+        layers.append([network.layer(0, network.max_depth + 1), network.classifier(0)])
+        flat = [[p for module in layer for p in module.parameters()] for layer in layers]
+        for layer in flat:
+            plain, weighted = 0.0, 0.0
+            for i in range(7):
+                logits = network(problem.images[i : i + 1])[0]
+                p = torch.sigmoid(logits + adjustment).detach()
+                J = [torch.autograd.grad(one, layer, retain_graph=True) for one in logits]
+                J = torch.stack([torch.cat([g.flatten() for g in one]) for one in J])
+                if kind == "ggn":
+                    each = ((p * (1 - p))[:, None] * J**2).sum(0)
+                else:
+                    each = (((p - (labels[i] < p).double())[:, None] * J).sum(0)) ** 2
+                plain, weighted = plain + each, weighted + problem.weights[i].double() * each
+            found.append((plain, weighted))
+    per_task = len(found) // len(problem.networks)
+    return [found[:per_task], found[per_task:]]
+
+
+@pytest.mark.parametrize("problem", ["convolutional", "transformer"], indirect=True)
+@pytest.mark.parametrize("kind", ["monte_carlo", "ggn"])
+@pytest.mark.parametrize("sizes", [(7,), (3, 4)])
+def test_a_curvature_of_its_own_agrees_with_the_loop(problem, kind, sizes):
+    problem = problem.double()
+    batches = problem.batches(*sizes)
+    found = gradient_sums(problem.networks, problem.losses, problem.split, batches, kind=kind, seed=11)
+    expected = curvature_by_loop(problem, kind, seed=11)
+    for task in (0, 1):
+        mine = [(unit.curvature[task], unit.weighted[task]) for unit in found.units]
+        mine.append((found.decoders[task].curvature[0], found.decoders[task].weighted[0]))
+        for layer, wanted in zip(mine, expected[task], strict=True):
+            for values, right in zip(layer, wanted, strict=True):
+                torch.testing.assert_close(values, right, rtol=1e-9, atol=1e-12 * float(right.max()))
+    scores = gradient_sums(problem.networks, problem.losses, problem.split, batches)
+    for unit, other in zip(found.units, scores.units, strict=True):
+        torch.testing.assert_close(unit.products, other.products, rtol=0, atol=0)

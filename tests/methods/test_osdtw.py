@@ -2,7 +2,9 @@
 
 import csv
 import dataclasses
+import functools
 import json
+import re
 
 import numpy as np
 import pytest
@@ -10,15 +12,21 @@ import torch
 from safetensors.torch import load_file
 
 from forktail.errors import InputError
+from forktail.fisher.groups import stratified_groups
+from forktail.fisher.moments import moments_of_sums, positions
+from forktail.fisher.per_image import NetworkSums
+from forktail.fisher.reference import per_image_gradients, reference_sums
 from forktail.labels import TaskSplit, by_rank
 from forktail.losses.balanced_bce import BalancedBCE
-from forktail.methods._tasks import WeightedTasks
+from forktail.methods import _moments, osdtw
+from forktail.methods._tasks import WeightedTasks, task_losses
 from forktail.methods.independent import Independent
 from forktail.methods.osdtw import OSDTW
 from forktail.predictor import save_predictor
-from forktail.theory import READINGS
+from forktail.theory import READINGS, CoupledMoments, criterion_table, movement_damping, refined_table
 from forktail.training.objective import Batch
 from forktail.training.plan import Plan
+from forktail.training.randomness import seed_of
 
 PLAN = Plan(epochs=2, batch_size=8, lr=1e-2)
 DEPTHS = 3  # 0, 1, 2: the stand-in backbone has two units
@@ -133,7 +141,8 @@ def test_the_stages_stand_in_the_manifest_in_order(fit):
 def test_the_criterion_is_written_for_every_depth_and_weight(fit):
     _, engine = fit()
     text = (engine.run.path / "criterion.csv").read_text()
-    assert text.splitlines()[0] == "depth,weight,shared_variance,shared_bias,own_variance,total"
+    terms = ["shared_variance", "shared_bias", "own_variance", "total"]
+    assert text.splitlines()[0].split(",") == ["depth", "weight", *terms, *(f"{term}_error" for term in terms)]
     rows = table(engine)
     assert [(row["depth"], row["weight"]) for row in rows] == [
         (depth, weight) for depth in range(DEPTHS) for weight in (0.2, 0.4, 0.6, 0.8)
@@ -157,7 +166,9 @@ def test_what_the_criterion_was_computed_with_stands_beside_it(fit, problem):
 def test_the_selection_is_the_smallest_cell_and_says_what_stood_against_it(fit):
     predictor, engine = fit()
     choice = json.loads((engine.run.path / "selection.json").read_text())
-    assert list(choice) == ["depth", "weight", "value", "reading", "runner_up", "alike", "flatness"]
+    always = ["depth", "weight", "value", "reading", "runner_up", "alike", "flatness"]
+    assert list(choice) == [*always, "not_distinguishable", "sentence"]
+    assert list(fit(groups=0)[1].run.selection) == always
     rows = table(engine)
     best = min(rows, key=lambda row: row["total"])
     assert choice["value"] == pytest.approx(best["total"])
@@ -226,6 +237,181 @@ def test_the_sandwich_reading_selects_equal_weights(fit):
     """It does so at any Fisher and any distance, as long as nothing is damped (docs/theory, section 7)."""
     _, engine = fit(reading="sandwich", damping=0.0, depth=2, weights=3, refinement_epochs=0)
     assert engine.run.selection["weight"] == 0.5
+
+
+# --- how sure --------------------------------------------------------------------------------------------------------
+
+
+def test_groups_of_images_change_no_number_but_add_their_errors(fit, problem):
+    for options in ({}, {"reading": "general"}, {"reading": "general", "evaluation_prior": "uniform"}):
+        with_groups, without = (fit(groups=groups, **options)[1] for groups in (8, 0))
+        for row, plain in zip(table(with_groups), table(without), strict=True):
+            scale = row["shared_variance"] + row["own_variance"]
+            for name, value in plain.items():
+                # Batches are others, within which the network's own precision rounds; merging is exact (fisher tests).
+                np.testing.assert_allclose(row[name], value, rtol=0, atol=1e-6 * scale, err_msg=name)
+            # With one Fisher for all and nothing damped, what is not shared varies by its number of parameters alone.
+            assert (row["total_error"] > 1e-9 * row["total"]) == (row["depth"] > 0 or "reading" in options)
+        sizes = with_groups.run.read_json("criterion.json")["groups"]
+        assert sizes == [4] * 8
+        assert sum(sizes) == len(problem.train)
+        assert without.run.read_json("criterion.json")["groups"] == []
+
+
+def leave_one_out(problem, engine, reading):
+    """Moments by the slow loop, of all images but those of one group, and the reference's table: the total."""
+    seed = seed_of(engine.seed, "moments")
+    images = problem.train.with_transform(problem.preprocess)
+    networks, starts = [], []
+    for name, classes in zip(("head", "tail"), problem.split.tasks, strict=True):
+        for several in (networks, starts):
+            several.append(problem.network(TaskSplit.single(len(classes))))
+        networks[-1].load_state_dict(stage(engine, f"stage1-{name}"))
+    parts = []
+    for group in stratified_groups(problem.train.labels, 8, seed):
+        batch = [(torch.stack([images[i] for i in group]), torch.eye(6)[images.labels[group]], None)]
+        parts.append(reference_sums(networks, task_losses(problem, 1.0), problem.split, batch))
+    moved = positions([network.double() for network in networks], [start.double() for start in starts])
+    totals = []
+    for left_out in (None, *range(8)):
+        kept = [part for number, part in enumerate(parts) if number != left_out]
+        units, decoders, _ = moments_of_sums(functools.reduce(NetworkSums.merge, kept), moved)
+        grid = np.stack([np.arange(1, 5) / 5, 1 - np.arange(1, 5) / 5], axis=1)
+        n = [len(images)] * 2
+        totals.append(criterion_table(units, decoders, weights=grid, n=n, reading=reading).total)
+    return totals
+
+
+@pytest.mark.parametrize("reading", ["sandwich", "general"])
+def test_the_errors_are_those_of_eight_tables_that_leave_out_a_group(fit, problem, reading):
+    """Equal groups: (G - 1) / G times the sum of squares of the replicates round their mean."""
+    _, engine = fit(reading=reading)
+    whole, *replicates = leave_one_out(problem, engine, reading)
+    rows = table(engine)
+    np.testing.assert_allclose([row["total"] for row in rows], whole.ravel(), rtol=1e-4)
+    expected = np.sqrt(7 / 8 * ((np.stack(replicates) - np.mean(replicates, axis=0)) ** 2).sum(axis=0))
+    np.testing.assert_allclose([row["total_error"] for row in rows], expected.ravel(), rtol=1e-3)
+    choice = engine.run.selection
+    row, column = choice["depth"], round(5 * choice["weight"]) - 1
+    differences = np.stack([one - one[row, column] for one in (whole, *replicates)])
+    center = 8 * differences[0] - 7 * differences[1:].mean(axis=0)
+    spread = np.sqrt(7 / 8 * ((differences[1:] - differences[1:].mean(axis=0)) ** 2).sum(axis=0))
+    unsure = center - 2.364624 * spread <= 0
+    unsure[row, column] = False
+    if row == 0:
+        unsure[0] = False
+    found = [(depth, round(5 * weight) - 1) for depth, weight in choice["not_distinguishable"]]
+    assert found == [tuple(cell) for cell in np.argwhere(unsure).tolist()]
+    assert choice["sentence"].startswith(f"depth {choice['depth']}, weight {choice['weight']:g}; ")
+
+
+def test_the_damping_is_estimated_anew_without_each_group(fit, monkeypatch):
+    found = []
+
+    def counted(*arguments):
+        found.append(movement_damping(*arguments))
+        return found[-1]
+
+    monkeypatch.setattr(osdtw, "movement_damping", counted)
+    fit(reading="general", damping="movement", weights=6, refinement_epochs=0)
+    assert len(set(found)) == 9
+
+
+@pytest.mark.parametrize(
+    ("options", "limit", "said"),
+    [
+        ({"groups": 33}, None, "there are only 32 training images for 33 groups; lower method.groups, or set it to 0"),
+        ({"groups": 7}, 1000, "groups of images take .* GB, more than the 1e-06 GB that are allowed; lower"),
+    ],
+)
+def test_errors_that_cannot_be_had_are_left_out_with_a_note(fit, monkeypatch, options, limit, said):
+    if limit is not None:
+        monkeypatch.setattr(_moments, "MOST_GROUP_BYTES", limit)
+    _, engine = fit(**options)
+    assert [re.search(said, note) is not None for note in engine.notes] == [True]
+    assert "not_distinguishable" not in engine.run.selection
+    assert fit()[1].notes == []
+
+
+# --- what the curvature is estimated with -----------------------------------------------------------------------------
+
+
+def dense_table(problem, engine, **options):
+    """The coupled criterion from dense matrices of all per-image gradients, in float64."""
+    images = problem.train.with_transform(problem.preprocess)
+    inputs = torch.stack([images[i] for i in range(len(images))]).double()
+    gradients, moved = [], []
+    for name, classes, loss in zip(("head", "tail"), problem.split.tasks, task_losses(problem, 1.0), strict=True):
+        network, start = (problem.network(TaskSplit.single(len(classes))).double() for _ in range(2))
+        network.load_state_dict(stage(engine, f"stage1-{name}"))
+        targets = torch.eye(6, dtype=torch.float64)[images.labels][:, classes.tolist()]
+        by_name = per_image_gradients(network.eval(), loss.double(), inputs, targets)
+        names = {id(p): key for key, p in network.named_parameters()}
+        modules = [*(network.layer(0, index) for index in range(DEPTHS + 1)), network.classifier(0)]
+        ordered = [names[id(p)] for module in modules for p in module.parameters()]
+        gradients.append(torch.cat([by_name[key].flatten(1) for key in ordered], dim=1).numpy())
+        steps = [(network.get_parameter(key) - start.get_parameter(key)).flatten() for key in ordered]
+        moved.append(torch.cat(steps).detach().numpy())
+    units = [sum(p.numel() for p in network.layer(0, index).parameters()) for index in range(DEPTHS)]
+    grid = np.array([[1 / 3, 2 / 3], [2 / 3, 1 / 3]])
+    coupled = CoupledMoments.of_gradients(units, gradients, moved)
+    return refined_table(coupled, weights=grid, n=len(images), **options)
+
+
+@pytest.mark.parametrize("reading", ["refined", "raw"])
+def test_the_coupled_readings_are_those_of_dense_matrices(fit, problem, reading):
+    _, engine = fit(reading=reading, damping=0.05, stage2="shared", weights=2)
+    expected = dense_table(problem, engine, damping=0.05, assembly=reading, stage2="shared").total
+    np.testing.assert_allclose([row["total"] for row in table(engine)], expected.ravel(), rtol=1e-4, atol=1e-7)
+    facts = engine.run.read_json("criterion.json")
+    assert (facts["reading"], facts["coupled_images"], facts["groups"]) == (reading, len(problem.train), [])
+    choice = engine.run.selection
+    assert choice["value"] == pytest.approx(expected.min(), rel=1e-4)
+    assert stages(engine) == ["stage1-head", "stage1-tail", "moments", "coupled", "stage2", "refinement"]
+
+
+def test_coupling_can_be_limited_to_the_last_units_and_to_some_images(fit):
+    _, engine = fit(reading="refined", damping="movement", coupled_units=1, coupled_images=10)
+    facts = engine.run.read_json("criterion.json")
+    assert (facts["reading"], facts["coupled_images"]) == ("refined, last 1 units", 10)
+    assert any("10 of 32 images" in note for note in engine.notes)
+    _, again = fit(reading="refined", damping="movement", coupled_units=1, coupled_images=10, rule="margin")
+    assert table(again) == table(engine)  # loaded from the cache
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"damping": 0.0}, {"damping": 0.1, "fisher": "ggn"}, {"damping": 0.1, "evaluation_prior": "uniform"}],
+    ids=str,
+)
+def test_a_coupled_reading_says_what_it_needs_before_anything_is_trained(options):
+    with pytest.raises(InputError, match='reading "refined"'):
+        OSDTW(reading="refined", **options)
+
+
+def test_the_fisher_changes_the_criterion_and_not_what_was_trained(fit, unseen):
+    runs = {kind: fit(fisher=kind, depth=1, weight=0.4) for kind in ("empirical", "monte_carlo", "ggn")}
+    totals = {kind: tuple(row["total"] for row in table(engine)) for kind, (_, engine) in runs.items()}
+    assert len(set(totals.values())) == 3
+    facts = {kind: engine.run.read_json("criterion.json") for kind, (_, engine) in runs.items()}
+    for kind, (predictor, engine) in runs.items():
+        torch.testing.assert_close(predictor(unseen), runs["empirical"][0](unseen), rtol=0, atol=0)
+        assert facts[kind]["fisher"] == kind
+        assert all(row["total_error"] > 0 for row in table(engine) if row["depth"] > 0)
+        for mine, theirs in zip(facts[kind]["units"], facts["empirical"]["units"], strict=True):
+            assert mine["scores"] == theirs["scores"]
+            assert (mine["curvature"] == theirs["curvature"]) == (kind == "empirical")
+
+
+def test_another_fisher_costs_another_pass_and_a_way_back_per_label(fit):
+    costs = {}
+    for kind in ("empirical", "monte_carlo", "ggn"):
+        (costs[kind],) = [
+            r["flops"] for r in fit(fisher=kind, depth=1, weight=0.4)[1].manifest if r["stage"] == "moments"
+        ]
+    assert costs["monte_carlo"] == 2 * costs["empirical"]
+    back = (costs["ggn"] - costs["monte_carlo"]) / 2  # two more of three ways back
+    assert 0.5 * costs["empirical"] < back < costs["empirical"]
 
 
 # --- stage 1 ---------------------------------------------------------------------------------------------------------
@@ -426,7 +612,9 @@ def test_a_weight_that_trains_one_task_only_is_refused(weight):
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("weights", 0), ("damping", -1.0), ("damping", -1), ("damping", float("nan")), ("damping", float("inf")),
+    [("weights", 0), ("groups", -1), ("groups", 1),
+     ("damping", -1.0), ("damping", -1), ("damping", float("nan")), ("damping", float("inf")),
+     ("coupled_units", 0), ("coupled_images", 0),
      ("depth", -1), ("stage1_epochs", -1), ("stage2_epochs", -1), ("refinement_epochs", -1)],
 )  # fmt: skip
 def test_a_senseless_value_is_refused_by_name(option, value):

@@ -102,6 +102,26 @@ def test_confused_pictures_are_embedded_with_their_names(report):
     assert "12 of 20 test images, 60.0 %" in page.text
 
 
+def test_standard_errors_mark_cells_and_stand_in_the_table(report):
+    def change(files):
+        said = "depth 2, weight 0.5; not distinguishable from depths 1 to 2, weights 0.25 to 0.5"
+        files["selection.json"] |= {"not_distinguishable": [[1, 0.5], [2, 0.25]], "sentence": said}
+        files["criterion.json"] |= {"groups": [82, 81, 81, 81, 81, 81, 81, 82], "fisher": "monte_carlo"}
+        for row in files["criterion.csv"]:
+            row |= {"shared_variance_error": 0.125, "shared_bias_error": 0.25, "own_variance_error": 0.0}
+            row |= {"total_error": 0.375}
+
+    page, plain = report(change), report(folder="plain")
+    dots = [[one for one in found.having("circle") if one.get("class") == "alike"] for found in (page, plain)]
+    assert [len(found) for found in dots] == [3, 1]  # two cells and the legend's; the legend's alone
+    assert "3 cells not distinguishable from it, itself among them." in page.text
+    assert "7.0000 ± 0.38" in page.text
+    assert "monte-carlo Fisher, debiased" in page.text
+    assert "Standard errors by jackknife over 8 groups of images." in page.text
+    assert "No standard errors: no groups of images were measured." in plain.text
+    assert "±" not in plain.text.partition("three terms")[2].partition("Fisher information by layer")[0]
+
+
 def test_a_picture_that_is_gone_is_said(make_run, read_page):
     run = make_run()
     (run.path / "confused" / "8.png").unlink()
@@ -186,6 +206,7 @@ def damage(name, change):
         ("criterion.csv", lambda found: [row | {"total": "nan"} for row in found], "total"),
         ("selection.json", lambda found: found | {"depth": 3}, "not in criterion.csv"),
         ("selection.json", lambda found: found | {"alike": [[1, 0.3]]}, "not in criterion.csv"),
+        ("selection.json", lambda found: found | {"not_distinguishable": [[3, 0.5]]}, "not in criterion.csv"),
     ],
 )
 def test_a_damaged_file_is_named_with_what_is_wrong(make_run, name, change, said):

@@ -66,6 +66,35 @@ def test_a_flat_criterion_is_doubted(words):
     assert one_about(words(change)[1], "The criterion is flat: 3 cells (33.3 % of those allowed)", "from 0.25 to 0.75")
 
 
+def measured_in_groups(*others):
+    """The 95 % interval of these cells' difference from the chosen one does not lie above zero."""
+
+    def change(files):
+        said = (
+            "not distinguishable from depths 1 to 2, weight 0.5" if others else "every other cell is shown to be worse"
+        )
+        files["selection.json"] |= {"not_distinguishable": list(others), "sentence": f"depth 2, weight 0.5; {said}"}
+        files["selection.json"] |= {"alike": [[2, 0.25], [2, 0.5], [2, 0.75]], "flatness": 1 / 3}
+        files["criterion.json"]["groups"] = [82, 81, 81, 81, 81, 81, 81, 82]
+
+    return change
+
+
+def test_a_choice_that_is_not_sure_says_from_what_it_cannot_be_told(words):
+    said, doubts = words(measured_in_groups([1, 0.5], [2, 0.25]))
+    sure = "By its standard error over 8 groups of images, this choice is not distinguishable from depths 1 to 2, "
+    assert sure + "weight 0.5." in said
+    assert one_about(doubts, "With it, 3 cells (33.3 % of those allowed) cannot be told apart, at depths 1 to 2.")
+    assert not one_about(doubts, "within 1 %")
+
+
+def test_a_choice_that_is_sure_says_so_and_is_not_doubted(words):
+    said, doubts = words(measured_in_groups())
+    assert "By their standard errors over 8 groups of images, all other cells are worse." in said
+    assert not one_about(doubts, "cannot be told apart")
+    assert not one_about(doubts, "The criterion is flat")
+
+
 def test_equals_at_other_depths_are_named(words):
     def change(files):
         files["selection.json"] |= {"alike": [[1, 0.5], [2, 0.5]], "flatness": 0.05}

@@ -154,6 +154,26 @@ def test_the_choice_is_said_in_words(rng):
     assert select(small_table(total)).sentence == "depth 1, weight 0.5"
 
 
+def test_where_nothing_else_was_allowed_nothing_is_said_to_be_worse():
+    total = np.array([[1.0, 1, 1], [2, 2, 3]])
+    unsure = jackknife(small_table(total), [small_table(total)] * 8)
+    found = select(small_table(total), depths=[1], weights=[0.3], uncertainty=unsure)
+    assert found.sentence == "depth 1, weight 0.3"
+    assert select(small_table(total), depths=[0], uncertainty=unsure).sentence == "depth 0, weight 0.5"
+
+
+def test_rows_are_the_tables_with_the_error_of_every_term(rng):
+    whole, *parts = (small_table(rng.normal(size=(2, 3))) for _ in range(9))
+    found = list(jackknife(whole, parts).rows())
+    for row, plain in zip(found, whole.rows(), strict=True):
+        assert list(row) == [*plain, *(f"{term}_error" for term in TERMS)]
+        assert {name: row[name] for name in plain} == plain
+        column = [0.3, 0.5, 0.7].index(plain["weight"])
+        totals = np.array([part.total[plain["depth"], column] for part in parts])
+        expected = np.sqrt(7 / 8 * ((totals - totals.mean()) ** 2).sum())
+        np.testing.assert_allclose([row["total_error"], row["own_variance_error"]], [expected, 0], rtol=1e-12, atol=0)
+
+
 def test_sharing_nothing_is_one_cell_whatever_the_weight():
     total = np.array([[1.0, 1, 1], [2, 2, 3]])
     found = select(small_table(total), uncertainty=jackknife(small_table(total), [small_table(total)] * 8))

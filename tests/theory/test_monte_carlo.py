@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from forktail.theory.refined import refined_table
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 REPLICATES = 150
 
@@ -61,6 +63,19 @@ def test_block_diagonal_k_can_mislead_about_sharing_where_refined_k_does_not(cel
     )
     assert refined["block-diagonal"] > refined["simulated"] + 10 * refined["error"]
     assert abs(refined["z"]) < 4
+
+
+@pytest.mark.parametrize(("assembly", "least", "most"), [("raw", -0.2, 0.45), ("refined", 0.1, 0.4)])
+def test_coupling_the_last_unit_alone_is_not_enough(problems, assembly, least, most):
+    """Everything shared, w = 1/2: the share of the gap between diagonal and coupled criterion that it closes."""
+    for problem in problems:
+        moments = problem.moments()
+        options = {"weights": [[0.5, 0.5]], "n": problem.n, "assembly": assembly, "debiased": False}
+        diagonal, last, coupled = (
+            problem.n * float(refined_table(moments.last_layers(layers), **options).total[-1, 0]) for layers in range(3)
+        )
+        assert least < (last - diagonal) / (coupled - diagonal) < most, problem.name
+        np.testing.assert_array_equal(moments.last_layers(2).curvature[0], moments.curvature[0])
 
 
 def test_sandwich_is_stuck_at_one_half_and_pays_for_it(mc, problems):

@@ -9,6 +9,8 @@ import pytest
 
 from forktail.errors import InputError
 from forktail.theory import READINGS, UnitMoments, binned_table, criterion_table
+from forktail.theory.pieces import PIECE
+from forktail.theory.table import _Bins
 
 N = 50.0
 LINE = np.stack([np.linspace(0, 1, 21), 1 - np.linspace(0, 1, 21)], axis=1)
@@ -89,6 +91,19 @@ def test_the_bound_is_not_vacuous():
     found, exact = both([unit, unit], [decoder] * 2, [[0.8, 0.2]], reading="sandwich", debiased=False)
     error = abs(found.total - exact.total)[1, 0]
     assert 0.1 * found.bound[1, 0] < error < found.bound[1, 0]
+
+
+@pytest.mark.parametrize("ratio", [2.0**-64, 1.0, 1 + 2.0**-10 - 2.0**-52, 2.0**63 * (1 - 2.0**-53)])
+def test_counts_of_a_whole_piece_in_one_bin_are_exact(ratio):
+    """Counts and places share one integer: the largest piece, all in one bin, does not run from one into the other."""
+    bins = _Bins(1)
+    bins.low = bins.high = ratio
+    for _ in range(64):
+        bins.add(np.full(PIECE // 64, ratio), [None])
+    bins.unpack()
+    (number,) = np.flatnonzero(bins.sums[0])
+    assert bins.sums[0, number] == PIECE
+    np.testing.assert_allclose(bins.products[0, number], PIECE * ratio, rtol=2.0**-28)
 
 
 @pytest.mark.parametrize("reading", ["general", "sandwich"])

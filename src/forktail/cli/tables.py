@@ -142,6 +142,8 @@ def _selection_lines(chosen: dict[str, Any]) -> list[str]:
         f"selected: depth {chosen['depth']}, weight {chosen['weight']:g} by the {chosen['reading']} reading "
         f"({chosen['value']:.4g} nats; next depth {_runner_up(chosen['runner_up'])})"
     ]
+    if "sentence" in chosen:
+        return [*lines, *chosen["sentence"].split("; ")[1:]]
     alike = [weight for depth, weight in chosen["alike"] if depth == chosen["depth"]]
     if len(alike) > 1:
         lines += [f"the weight hardly matters to it: {min(alike):g} to {max(alike):g} are within 1 % of its range"]

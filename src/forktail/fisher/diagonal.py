@@ -206,7 +206,7 @@ def fisher_by_group(
             inputs, targets, weights = _read(batch, class_weights, kind)
             if seen == 0:
                 refuse_coupled(capture, inputs)
-            gradients = partial(_logit_gradients, loss, targets, kind, outputs, samples, generator)
+            gradients = partial(logit_gradients, loss, targets, kind, outputs, samples, generator)
             gathering.add(inputs, [gradients], weights)
             for group in range(groups):
                 own = weights[(group - seen) % groups :: groups]
@@ -263,7 +263,7 @@ def _classes(targets: Tensor) -> Tensor:
     return targets.argmax(1)
 
 
-def _logit_gradients(
+def logit_gradients(
     loss: LossOf,
     targets: Any,
     kind: Kind,
@@ -272,7 +272,20 @@ def _logit_gradients(
     generator: torch.Generator | None,
     logits: Tensor,
 ) -> Iterator[Tensor]:
-    """Return gradients at the outputs, ``(B, C)`` each, whose squares add up to the Fisher wanted."""
+    """Give gradients at the outputs whose squares, taken back to the parameters, add up to the Fisher wanted.
+
+    Args:
+        loss: See `fisher`, as for all that is not here.
+        targets: See there.
+        kind: See there.
+        outputs: See there.
+        samples: See there.
+        generator: See there.
+        logits: ``(B, C)`` outputs.
+
+    Yields:
+        ``(B, C)`` each.
+    """
     if kind == "empirical":
         yield gradient_at(loss, logits, targets)
         return

@@ -6,7 +6,7 @@ Legend: N images, B of a batch, C classes, C_t of task t, K tasks, L units, d co
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 
 import torch
@@ -16,7 +16,8 @@ from forktail.backbones.forked import Forked
 from forktail.errors import InputError
 from forktail.fisher.accumulate import Totals
 from forktail.fisher.capture import Capture
-from forktail.fisher.gather import Gathering, Slot, check_unmixed, evaluating, gradient_at, refuse_coupled
+from forktail.fisher.diagonal import Kind, logit_gradients
+from forktail.fisher.gather import Gathering, LogitGradients, Slot, check_unmixed, evaluating, refuse_coupled
 from forktail.fisher.sources import matrix_shape
 from forktail.labels import TaskSplit
 from forktail.losses._loss import Loss
@@ -27,18 +28,19 @@ Batch = tuple[Tensor, Tensor, Tensor | None]
 
 @dataclass(frozen=True, eq=False)
 class GradientSums:
-    """Sums over images for one unit, all in float64: g_t is the gradient of one image's loss of task t.
+    """Sums over images for one unit: g_t is the gradient of one image's loss of task t, v_t its part of the curvature.
 
     Args:
         images: N, the number of images summed.
         weight: ``sum_i r_i``, with r_i the weight of image i in the evaluated risk.
         first: ``(K, d)``, ``sum_i g_t``.
         products: ``(K, K, d)``, ``sum_i g_t g_u`` of the same image; its diagonal holds the squares.
-        weighted: ``(K, d)``, ``sum_i r_i g_t^2``.
+        weighted: ``(K, d)``, ``sum_i r_i v_t``; None where every r_i is 1.
+        curvature: ``(K, d)``, ``sum_i v_t``; None for the empirical Fisher, where v_t = g_t^2.
 
     Example:
         >>> g = torch.tensor([[3.0], [2.0]])
-        >>> sums = GradientSums(1, 1.0, g, products=g[:, None] * g[None], weighted=g * g)
+        >>> sums = GradientSums(1, 1.0, g, products=g[:, None] * g[None])
         >>> sums.products[0, 1].item(), sums.merge(sums).products[0, 1].item()
         (6.0, 12.0)
     """
@@ -47,22 +49,34 @@ class GradientSums:
     weight: float
     first: Tensor
     products: Tensor
-    weighted: Tensor
+    weighted: Tensor | None = None
+    curvature: Tensor | None = None
 
     @classmethod
-    def zeros(cls, num_tasks: int, num_coordinates: int, device: torch.device | None = None) -> GradientSums:
+    def zeros(
+        cls,
+        num_tasks: int,
+        num_coordinates: int,
+        device: torch.device | None = None,
+        *,
+        weighted: bool = True,
+        empirical: bool = True,
+    ) -> GradientSums:
         """Start from no image.
 
         Args:
             num_tasks: K.
             num_coordinates: d.
             device: Where the sums are held.
+            weighted: Whether images have weights.
+            empirical: Whether the curvature is the empirical Fisher.
 
         Returns:
-            Sums that are zero.
+            Sums that are zero, in float64.
         """
         pairs = torch.zeros(num_tasks, num_tasks, num_coordinates, dtype=torch.float64, device=device)
-        return cls(0, 0.0, torch.zeros_like(pairs[0]), pairs, torch.zeros_like(pairs[0]))
+        first, some, other = (torch.zeros_like(pairs[0]) for _ in range(3))
+        return cls(0, 0.0, first, pairs, some if weighted else None, None if empirical else other)
 
     def merge(self, other: GradientSums) -> GradientSums:
         """Add the sums over other images: parts of the data, ranks, replicate groups.
@@ -72,14 +86,36 @@ class GradientSums:
 
         Returns:
             The sums over both.
+
+        Raises:
+            ValueError: If one of the two has weights or a curvature of its own and the other has not.
         """
-        return GradientSums(
-            self.images + other.images,
-            self.weight + other.weight,
-            self.first + other.first,
-            self.products + other.products,
-            self.weighted + other.weighted,
-        )
+        mine, theirs = self.tensors(), other.tensors()
+        if mine.keys() != theirs.keys():
+            raise ValueError(f"{list(theirs)} merged into {list(mine)}; expected sums of the same kind")
+        added = {name: value + theirs[name] for name, value in mine.items()}
+        return GradientSums(self.images + other.images, self.weight + other.weight, **added)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Name the sums that are there.
+
+        Returns:
+            By field.
+        """
+        named = {field.name: getattr(self, field.name) for field in fields(self)[2:]}
+        return {name: value for name, value in named.items() if value is not None}
+
+    def to(self, dtype: torch.dtype) -> GradientSums:
+        """Hold the sums in memory of the processor, at some precision.
+
+        Args:
+            dtype: The precision.
+
+        Returns:
+            The same sums.
+        """
+        held = {name: value.to("cpu", dtype) for name, value in self.tensors().items()}
+        return GradientSums(self.images, self.weight, **held)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,9 +144,27 @@ class NetworkSums:
             [mine.merge(theirs) for mine, theirs in zip(self.decoders, other.decoders, strict=True)],
         )
 
+    def to(self, dtype: torch.dtype) -> NetworkSums:
+        """Hold the sums in memory of the processor, at some precision.
+
+        Args:
+            dtype: The precision.
+
+        Returns:
+            The same sums.
+        """
+        return NetworkSums(*([part.to(dtype) for part in parts] for parts in (self.units, self.decoders)))
+
 
 def gradient_sums(
-    networks: Sequence[Forked], losses: Sequence[Loss], split: TaskSplit, batches: Iterable[Batch], chunk_size: int = 64
+    networks: Sequence[Forked],
+    losses: Sequence[Loss],
+    split: TaskSplit,
+    batches: Iterable[Batch],
+    chunk_size: int = 64,
+    *,
+    kind: Kind = "empirical",
+    seed: int = 0,
 ) -> NetworkSums:
     """Sum squares and products of per-image gradients over a data set, each task at its own network.
 
@@ -121,17 +175,21 @@ def gradient_sums(
         networks: K networks of one task each, with the same backbone (Stage 1's).
         losses: K losses in nats, of the logits that are trained on (docs/theory.md, eq. 2).
         split: Which columns of the targets are task t's.
-        batches: ``(inputs, (B, C) float targets, (B,) weights or None)``, on the networks' device; unmixed images.
+        batches: ``(inputs, (B, C) float targets, (B,) weights or None)``, on the networks' device; unmixed images;
+            all with weights or all without.
         chunk_size: Images that pass through the networks at once.
+        kind: What the curvature is summed of, see `forktail.fisher.fisher`. What is not ``empirical`` takes another
+            pass of the network, and for ``ggn`` C_t ways back.
+        seed: Draws the labels of ``monte_carlo``.
 
     Returns:
-        The sums, of every parameter.
+        The sums, of every parameter, in float64.
 
     Raises:
         InputError: If there is no image, if targets are mixed, if the networks are not alike, or if a parameter gets
             no gradient: a value would be missing, and silence would be worse.
     """
-    (found,) = gradient_sums_by_group(networks, losses, split, batches, groups=1, chunk_size=chunk_size)
+    (found,) = gradient_sums_by_group(networks, losses, split, [batches], chunk_size, kind=kind, seed=seed)
     return found
 
 
@@ -139,114 +197,175 @@ def gradient_sums_by_group(
     networks: Sequence[Forked],
     losses: Sequence[Loss],
     split: TaskSplit,
-    batches: Iterable[Batch],
-    *,
-    groups: int,
+    groups: Iterable[Iterable[Batch]],
     chunk_size: int = 64,
-) -> list[NetworkSums]:
-    """Sum as `gradient_sums` does, for groups of images apart: for standard errors.
+    *,
+    kind: Kind = "empirical",
+    seed: int = 0,
+) -> Iterator[NetworkSums]:
+    """Sum as `gradient_sums` does, one group of images after the other: for standard errors.
 
-    Image i belongs to group ``i modulo groups``; the groups merge to what `gradient_sums` returns.
+    Only one group's sums are held here at a time; together they merge to what `gradient_sums` returns of all images.
 
     Args:
         networks: See there, as for all that is not here.
         losses: See there.
         split: See there.
-        batches: See there.
-        groups: How many; each takes memory for its own sums.
+        groups: The batches of each group.
         chunk_size: See there.
+        kind: See there.
+        seed: See there.
 
-    Returns:
+    Yields:
         The sums of each group.
 
     Raises:
-        InputError: See there, or if there are fewer images than groups.
+        InputError: See there; every group needs an image.
     """
     layouts = [_layout(network) for network in networks]
     _check_alike(networks, layouts)
     _check_trainable(networks)
-    empty = [_zeros(networks, layouts) for _ in range(groups)]
     captures = [Capture(network) for network in networks]
-    gathering = Gathering(captures, _slots(networks, layouts, empty))
-    num_images, weight, seen = [0] * groups, [0.0] * groups, 0
-    with evaluating(networks):
-        for inputs, targets, weights in _chunks(batches, chunk_size):
-            if seen == 0:
-                for capture in captures:
-                    refuse_coupled(capture, inputs)
-            check_unmixed(targets)
-            rows = [targets[:, task.tolist()] for task in split.tasks]
-            gradients = [partial(_gradient, loss, row) for loss, row in zip(losses, rows, strict=True)]
-            gathering.add(inputs, gradients, weights)
-            for group in range(groups):
-                own = weights[(group - seen) % groups :: groups]
-                num_images[group] += len(own)
-                weight[group] += float(own.sum())
-            seen += len(weights)
-    if seen < groups:
-        raise InputError(
-            "no images to take gradients of" if seen == 0 else f"{seen} images in {groups} groups",
-            expected="at least one" if groups == 1 else f"at least {groups}, one per group",
-        )
-    gathering.refuse_missing()
-    return [
-        NetworkSums(*(_counted(part, images, total) for part in (sums.units, sums.decoders)))
-        for sums, images, total in zip(empty, num_images, weight, strict=True)
-    ]
+    device = next(networks[0].parameters()).device
+    # One generator a task, so that no label depends on how images are batched.
+    draws = [torch.Generator(device).manual_seed(seed + task) for task in range(len(networks))]
+    checked = False
+    for batches in groups:
+        making: _Making | None = None
+        with evaluating(networks):
+            for inputs, targets, weights in _chunks(batches, chunk_size):
+                if not checked:
+                    for capture in captures:
+                        refuse_coupled(capture, inputs)
+                    checked = True
+                check_unmixed(targets)
+                if making is None:
+                    making = _Making(networks, layouts, captures, weighted=weights is not None, kind=kind)
+                rows = [targets[:, task.tolist()] for task in split.tasks]
+                gradients = [partial(_gradients, *one) for one in zip(losses, rows, draws, strict=True)]
+                making.add(inputs, weights, gradients)
+        if making is None:
+            raise InputError("no images to take gradients of", expected="at least one, in every group")
+        yield making.finished()
 
 
-def _gradient(loss: Loss, targets: Tensor, logits: Tensor) -> list[Tensor]:
-    return [gradient_at(loss, logits, targets)]
+def _gradients(loss: Loss, targets: Tensor, draws: torch.Generator, kind: Kind, logits: Tensor) -> Iterator[Tensor]:
+    return logit_gradients(loss, targets, kind, "bernoulli", 1, draws, logits)
 
 
-def _counted(sums: list[GradientSums], images: int, weight: float) -> list[GradientSums]:
-    """Say of how many images the sums are, and mirror the products."""
-    for each in sums:
-        for t in range(len(each.products)):
-            for u in range(t):
-                each.products[t, u] = each.products[u, t]
-    return [replace(each, images=images, weight=weight) for each in sums]
+class _Making:
+    """The sums of one group of images while they are made.
+
+    Scores of all networks go through one gathering, which joins them; a curvature of its own through one for each.
+    """
+
+    def __init__(
+        self,
+        networks: Sequence[Forked],
+        layouts: list[list[list[str]]],
+        captures: Sequence[Capture],
+        *,
+        weighted: bool,
+        kind: Kind,
+    ) -> None:
+        self.kind, self.weighted, self.images, self.weight = kind, weighted, 0, 0.0
+        self.sums = _zeros(networks, layouts, weighted=weighted, empirical=kind == "empirical")
+        tasks = list(range(len(networks)))
+        self.scores = Gathering(captures, _slots(networks, layouts, self.sums))
+        self.curvature = [
+            Gathering([captures[task]], _curvature_slots(networks[task], layouts[task], self.sums, task))
+            for task in tasks
+            if kind != "empirical"
+        ]
+
+    def add(self, inputs: Tensor, weights: Tensor | None, gradients: Sequence[partial[Iterator[Tensor]]]) -> None:
+        """Add a batch; ``gradients`` make, of a kind and a network's logits, gradients at them."""
+        if self.weighted != (weights is not None):
+            raise InputError("batches with weights and batches without", expected="weights for all images or for none")
+        empirical: list[LogitGradients] = [partial(one, "empirical") for one in gradients]
+        self.scores.add(inputs, empirical, weights)
+        for gathering, one in zip(self.curvature, gradients, strict=False):  # there is none for the empirical Fisher
+            gathering.add(inputs, [partial(one, self.kind)], weights)
+        self.images += len(inputs)
+        self.weight += len(inputs) if weights is None else float(weights.sum())
+
+    def finished(self) -> NetworkSums:
+        """Say of how many images the sums are, and mirror the products."""
+        for gathering in (self.scores, *self.curvature):
+            gathering.refuse_missing()
+        for each in (*self.sums.units, *self.sums.decoders):
+            for t in range(len(each.products)):
+                for u in range(t):
+                    each.products[t, u] = each.products[u, t]
+        known = partial(replace, images=self.images, weight=self.weight)
+        return NetworkSums(*([known(part) for part in parts] for parts in (self.sums.units, self.sums.decoders)))
 
 
-def _zeros(networks: Sequence[Forked], layouts: list[list[list[str]]]) -> NetworkSums:
-    def size(task: int, group: int) -> int:
-        return sum(networks[task].get_parameter(name).numel() for name in layouts[task][group])
+def _zeros(
+    networks: Sequence[Forked], layouts: list[list[list[str]]], *, weighted: bool, empirical: bool
+) -> NetworkSums:
+    def size(task: int, layer: int) -> int:
+        return sum(networks[task].get_parameter(name).numel() for name in layouts[task][layer])
 
     device, top = next(networks[0].parameters()).device, len(layouts[0]) - 1
-    units = [GradientSums.zeros(len(networks), size(0, unit), device) for unit in range(top)]
-    return NetworkSums(units, [GradientSums.zeros(1, size(task, top), device) for task in range(len(networks))])
+    zeros = partial(GradientSums.zeros, device=device, weighted=weighted, empirical=empirical)
+    units = [zeros(len(networks), size(0, unit)) for unit in range(top)]
+    return NetworkSums(units, [zeros(1, size(task, top)) for task in range(len(networks))])
 
 
-def _slots(networks: Sequence[Forked], layouts: list[list[list[str]]], sums: list[NetworkSums]) -> list[Slot]:
+def _slots(networks: Sequence[Forked], layouts: list[list[list[str]]], sums: NetworkSums) -> list[Slot]:
     """Give every tensor its place in the flat sums: of units one slot for all tasks, of decoders one for each."""
     tasks, top = list(range(len(networks))), len(layouts[0]) - 1
     slots: list[Slot] = []
     for unit in range(top):
-        slots += _slots_of_layer(networks, layouts, tasks, unit, [each.units[unit] for each in sums])
+        slots += _slots_of_layer(networks, layouts, tasks, unit, sums.units[unit])
     for task in tasks:
-        slots += _slots_of_layer(networks, layouts, [task], top, [each.decoders[task] for each in sums])
+        slots += _slots_of_layer(networks, layouts, [task], top, sums.decoders[task])
     return slots
 
 
 def _slots_of_layer(
-    networks: Sequence[Forked], layouts: list[list[list[str]]], tasks: list[int], layer: int, sums: list[GradientSums]
+    networks: Sequence[Forked], layouts: list[list[list[str]]], tasks: list[int], layer: int, sums: GradientSums
 ) -> Iterator[Slot]:
+    names = zip(*(layouts[task][layer] for task in tasks), strict=True)
+    for named, (place, shape) in zip(names, _places(networks[tasks[0]], layouts[tasks[0]][layer]), strict=True):
+        yield Slot(list(zip(tasks, named, strict=True)), [_score_totals(sums, place, shape)])
+
+
+def _curvature_slots(network: Forked, layout: list[list[str]], sums: NetworkSums, task: int) -> list[Slot]:
+    """Give every tensor of one network its place in the sums of its curvature."""
+    layers = [(unit, task) for unit in sums.units] + [(sums.decoders[task], 0)]
+    return [
+        Slot([(0, name)], [_curvature_totals(each, row, place, shape)])
+        for (each, row), names in zip(layers, layout, strict=True)
+        for name, (place, shape) in zip(names, _places(network, names), strict=True)
+    ]
+
+
+def _places(network: Forked, names: Sequence[str]) -> Iterator[tuple[slice, tuple[int, ...]]]:
+    """Lay the tensors of a layer one behind the other: the place of each, as a matrix of which shape."""
     first = 0
-    for names in zip(*(layouts[task][layer] for task in tasks), strict=True):
-        shape = networks[tasks[0]].get_parameter(names[0]).shape
-        place = slice(first, first + shape.numel())
-        yield Slot(list(zip(tasks, names, strict=True)), [_totals(each, place, shape) for each in sums])
-        first = place.stop
+    for name in names:
+        shape = network.get_parameter(name).shape
+        yield slice(first, first + shape.numel()), matrix_shape(shape, batched=False)
+        first += shape.numel()
 
 
-def _totals(sums: GradientSums, place: slice, shape: torch.Size) -> Totals:
-    matrix = matrix_shape(shape, batched=False)
+def _score_totals(sums: GradientSums, place: slice, matrix: tuple[int, ...]) -> Totals:
     tasks = range(len(sums.first))
     return Totals(
         {(t, u): sums.products[t, u, place].view(matrix) for t in tasks for u in tasks if t <= u},
         [sums.first[task, place].view(matrix) for task in tasks],
-        [sums.weighted[task, place].view(matrix) for task in tasks],
+        None
+        if sums.weighted is None or sums.curvature is not None
+        else [sums.weighted[task, place].view(matrix) for task in tasks],
     )
+
+
+def _curvature_totals(sums: GradientSums, row: int, place: slice, matrix: tuple[int, ...]) -> Totals:
+    assert sums.curvature is not None
+    weighted = None if sums.weighted is None else [sums.weighted[row, place].view(matrix)]
+    return Totals({(0, 0): sums.curvature[row, place].view(matrix)}, weighted=weighted)
 
 
 def _layout(network: Forked) -> list[list[str]]:
@@ -280,9 +399,9 @@ def _check_trainable(networks: Sequence[Forked]) -> None:
                 raise InputError(f"{name} is frozen", expected="a gradient for every parameter", remedy="unfreeze it")
 
 
-def _chunks(batches: Iterable[Batch], chunk_size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def _chunks(batches: Iterable[Batch], chunk_size: int) -> Iterator[Batch]:
     for inputs, targets, weights in batches:
-        known = torch.ones(len(inputs), dtype=torch.float64) if weights is None else weights.detach().double().cpu()
+        known = None if weights is None else weights.detach().double().cpu()
         for first in range(0, len(inputs), chunk_size):
             part = slice(first, first + chunk_size)
-            yield inputs[part], targets[part], known[part]
+            yield inputs[part], targets[part], None if known is None else known[part]

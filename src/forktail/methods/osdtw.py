@@ -4,35 +4,31 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, final
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor, nn
-from torch.nn.functional import one_hot
+from torch import nn
 
 from forktail.backbones.forked import Forked, fork
 from forktail.backbones.open import open_backbone
 from forktail.data.images import Images
 from forktail.errors import InputError
-from forktail.fisher.moments import Moments, moments
-from forktail.fisher.store import packed, unpacked
-from forktail.labels import TaskSplit
+from forktail.fisher.moments import Moments
+from forktail.methods._coupled import CoupledCriterion
 from forktail.methods._method import Method, Problem, check_tau
+from forktail.methods._moments import Measurement
 from forktail.methods._tasks import TASKS, WeightedTasks, check_two_tasks, specialist, task_losses
 from forktail.predictor import ModelSpec, Predictor
-from forktail.theory import CriterionTable, Selection, binned_table, movement_damping, select
-from forktail.training.engine import Arrays, Engine
+from forktail.theory import CriterionTable, Selection, Uncertainty, binned_table, jackknife, movement_damping, select
+from forktail.training.engine import Engine
 from forktail.training.objective import Objective, freeze
 from forktail.training.plan import Plan
-from forktail.training.stage import state_digest
-from forktail.training.stream import evaluation_batches
 
-FISHER_BATCH = 64
+COUPLED = ("refined", "raw")  # readings in which encoder and decoders are coupled
 
 
 @final
@@ -46,6 +42,9 @@ class OSDTW(Method):
 
     Args:
         reading: Which form of the criterion selects (docs/theory).
+        fisher: What the curvature is estimated with: squared gradients at the true labels, at labels drawn from the
+            model, or the exact Gauss-Newton diagonal, which takes a backward pass per class (docs/fisher). Scores are
+            always those of the true labels.
         debiased: Subtract the sampling variance from the squared distance between the two solutions.
         damping: Precision of the prior round the initial weights: a number, or ``movement`` to estimate it from how
             far Stage 1 moved.
@@ -54,6 +53,12 @@ class OSDTW(Method):
         depth: Pin the shared depth.
         weight: Pin the head's weight.
         weights: How many weights, evenly spaced inside (0, 1), are compared.
+        groups: Groups of images for the standard errors of the criterion and of the choice: 0, or at least 2
+            (docs/theory, section 14). ``refined`` and ``raw`` have none.
+        coupled_units: Of ``refined`` and ``raw``: how many of the last units are coupled with the decoders; None is
+            all of them.
+        coupled_images: Of ``refined`` and ``raw``: how many images are used; None is what a minute or two allow, 1,024
+            at most.
         rule: How outputs become predictions: ``margin`` is the paper's, ``posterior`` is exact.
         decoders: What a decoder starts from: its Stage-1 network (the paper's) or a copy of Stage 2's own layers.
         stage2: Stage 2 shares the ``whole`` trunk and is cut (the paper's), or only what is to be ``shared``.
@@ -67,13 +72,17 @@ class OSDTW(Method):
     summary = "head and tail task, shared to the depth and with the weight that a Fisher criterion predicts to be best"
     source = "OSDTW, Algorithm 1, eqs. 14 to 18"
 
-    reading: Literal["sandwich", "naive", "average", "unequal", "general"] = "sandwich"
+    reading: Literal["sandwich", "naive", "average", "unequal", "general", "refined", "raw"] = "sandwich"
+    fisher: Literal["empirical", "monte_carlo", "ggn"] = "empirical"
     debiased: bool = True
     damping: float | Literal["movement"] = 0.0
     evaluation_prior: Literal["train", "uniform"] = "train"
     depth: int | None = None
     weight: float | None = None
     weights: int = 19
+    groups: int = 8
+    coupled_units: int | None = None
+    coupled_images: int | None = None
     rule: Literal["margin", "posterior"] = "posterior"
     decoders: Literal["stage1", "stage2"] = "stage2"
     stage2: Literal["whole", "shared"] = "whole"
@@ -89,6 +98,8 @@ class OSDTW(Method):
             raise InputError(f"method.weight = {self.weight}", expected="a number inside (0, 1), the head's weight")
         if self.weights < 1:
             raise InputError(f"method.weights = {self.weights}", expected="a whole number >= 1")
+        if self.groups < 0 or self.groups == 1:
+            raise InputError(f"method.groups = {self.groups}", expected="0 for none, or a whole number >= 2")
         if self.damping != "movement" and not 0 <= self.damping < np.inf:
             raise InputError(f"method.damping = {self.damping}", expected='a number >= 0, or "movement"')
         for name in ("depth", "stage1_epochs", "stage2_epochs", "refinement_epochs"):
@@ -100,6 +111,15 @@ class OSDTW(Method):
                 f'method.damping = {self.damping} with reading "naive", which has no damped form',
                 remedy="set method.damping = 0",
             )
+        if self.reading in COUPLED and (self.damping == 0 or self.fisher != "empirical"):
+            raise InputError(
+                f'reading "{self.reading}" with method.damping = {self.damping} and method.fisher = "{self.fisher}"',
+                expected='damping above 0, or "movement", and the empirical Fisher',
+                remedy="set method.damping=movement and method.fisher=empirical",
+            )
+        for name in ("coupled_units", "coupled_images"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise InputError(f"method.{name} = {value}", expected="a whole number >= 1")
         if self.evaluation_prior == "uniform" and self.reading != "general":
             raise InputError(
                 f'method.evaluation_prior = "uniform" with reading "{self.reading}", which measures the training risk',
@@ -118,8 +138,8 @@ class OSDTW(Method):
         """Run Stage 1, the selection, Stage 2, the fork and the refinement."""
         self._check(problem)
         specialists = self._stage1(problem, engine)
-        table = self._criterion(problem, engine, specialists)
-        choice = self._choose(table, engine)
+        table, uncertainty = self._criterion(problem, engine, specialists)
+        choice = self._choose(table, uncertainty, engine)
         plans = engine.plans(self._after_stage1(problem, engine, choice.depth, choice.weights))
         forked = self._assemble(problem, engine, specialists, choice, plans[0])
         refined = self._refine(problem, engine, forked, plans[-1])
@@ -133,16 +153,15 @@ class OSDTW(Method):
 
     def _stage1(self, problem: Problem, engine: Engine) -> list[Forked]:
         """Train each task alone (eq. 14)."""
-        objectives = [specialist(problem, task, self.tau) for task in range(len(TASKS))]
         images = [self._stage1_images(problem, task) for task in range(len(TASKS))]
         epochs = _either(self.stage1_epochs, engine.plan.epochs)
         here = [(partial(specialist, problem, task, self.tau), images[task], epochs) for task in range(len(TASKS))]
         # What follows costs most at depth 1: all that is not needed then falls to Stage 2 and the refinement.
         later = self._after_stage1(problem, engine, 1 if self.depth is None else self.depth, (0.5, 0.5))
-        plans = engine.plans([*here, *later], reserve=self._moments_flops(problem, engine, objectives))
+        plans = engine.plans([*here, *later], reserve=self._analysis_flops(problem, engine))
         return [
-            engine.train(f"stage1-{name}", objective, seen, plan).network
-            for name, objective, seen, plan in zip(TASKS, objectives, images, plans[: len(TASKS)], strict=True)
+            engine.train(f"stage1-{name}", make(), seen, plan).network
+            for name, (make, seen, _), plan in zip(TASKS, here, plans[: len(TASKS)], strict=True)
         ]
 
     def _stage1_images(self, problem: Problem, task: int) -> Images:
@@ -163,91 +182,103 @@ class OSDTW(Method):
         after: list[tuple[Callable[[], Objective], Images, int]] = [(refined, problem.train, refinement)]
         return after if depth == 0 else [(partial(self._joint, problem, depth, weights), problem.train, stage2), *after]
 
-    def _criterion(self, problem: Problem, engine: Engine, specialists: Sequence[Forked]) -> CriterionTable:
-        """Predict the risk of every depth and weight (eqs. 16 to 18) and write it down."""
-        measured = self._moments(problem, engine, specialists)
-        units, decoders, gradient_norms = measured
+    def _analysis_flops(self, problem: Problem, engine: Engine) -> float:
+        flops = self._measurement(problem, engine).flops()
+        return flops + self._coupled(problem, engine).most_flops() if self.reading in COUPLED else flops
+
+    def _measurement(self, problem: Problem, engine: Engine) -> Measurement:
+        uniform = self.evaluation_prior == "uniform"
+        groups = 0 if self.reading in COUPLED else self.groups
+        return Measurement(problem, engine, self.tau, self.fisher, uniform, groups)
+
+    def _criterion(
+        self, problem: Problem, engine: Engine, specialists: Sequence[Forked]
+    ) -> tuple[CriterionTable, Uncertainty | None]:
+        """Predict the risk of every depth and weight (eqs. 16 to 18), say how sure that is, and write it down."""
+        measured = self._measurement(problem, engine).of(specialists)
+        images = None
+        if self.reading in COUPLED:
+            table, images = self._coupled_table(problem, engine, specialists, measured.whole)
+        else:
+            table = self._table(problem, measured.whole)
+        uncertainty = None
+        if measured.groups:
+            replicates = [self._table(problem, measured.without(group)) for group in range(len(measured.groups))]
+            uncertainty = jackknife(table, replicates, measured.sizes)
+        engine.run.write_text("criterion.csv", _as_csv(table if uncertainty is None else uncertainty))
+        facts = {
+            "reading": table.reading,
+            "coupled_images": None if images is None else len(images),  # whose gradients were multiplied
+            "fisher": self.fisher,
+            "debiased": self.debiased,
+            "damping": table.damping,
+            "evaluation_prior": self.evaluation_prior,
+            "images": problem.counts.total,
+            "groups": measured.sizes.astype(int).tolist(),  # images of each, for the standard errors
+            "mean_gradient_norms": measured.whole.gradient_norms.tolist(),  # 0 at the optimum that the theory supposes
+            "flat_coordinates": table.flat,
+            "error_bound": None if table.bound is None else float(np.max(table.bound)),  # of the binned table, nats
+            "units": _by_layer(measured.whole),
+        }
+        engine.run.write_json("criterion.json", facts)
+        return table, uncertainty
+
+    def _table(self, problem: Problem, measured: Moments) -> CriterionTable:
+        """Compute the criterion; a damping from the data is estimated anew, so that its error counts."""
+        units, decoders, _ = measured
         n = [problem.counts.total] * len(TASKS)
-        damping = movement_damping(units, decoders, n) if self.damping == "movement" else float(self.damping)
         own = [int(problem.counts.per_class[task].sum()) for task in problem.split.tasks]
-        table = binned_table(
+        return binned_table(
             units,
             decoders,
-            weights=np.stack([grid := self._weight_grid(), 1 - grid], axis=1),
+            weights=self._weights(),
             n=n,
             reading=self.reading,
             debiased=self.debiased,
-            damping=damping,
+            damping=self._damping(problem, measured),
             own_group_n=own if self.reading == "unequal" else None,
         )
-        text = io.StringIO()
-        rows = list(table.rows())
-        writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        engine.run.write_text("criterion.csv", text.getvalue())
-        facts = {
-            "reading": self.reading,
-            "debiased": self.debiased,
-            "damping": damping,
-            "evaluation_prior": self.evaluation_prior,
-            "images": problem.counts.total,
-            "mean_gradient_norms": gradient_norms.tolist(),  # 0 at the optimum that the theory supposes
-            "flat_coordinates": table.flat,
-            "error_bound": None if table.bound is None else float(np.max(table.bound)),  # of the binned table, nats
-            "units": _by_layer(measured),
-        }
-        engine.run.write_json("criterion.json", facts)
-        return table
 
-    def _weight_grid(self) -> npt.NDArray[np.float64]:
+    def _coupled(self, problem: Problem, engine: Engine) -> CoupledCriterion:
+        return CoupledCriterion(
+            self._measurement(problem, engine),
+            "raw" if self.reading == "raw" else "refined",
+            self.stage2,
+            self.debiased,
+            self.coupled_units,
+            self.coupled_images,
+        )
+
+    def _coupled_table(
+        self, problem: Problem, engine: Engine, specialists: Sequence[Forked], measured: Moments
+    ) -> tuple[CriterionTable, npt.NDArray[np.int64]]:
+        """Compute the criterion with encoder and decoders coupled, and say of which images."""
+        criterion = self._coupled(problem, engine)
+        table, images = criterion.of(specialists, measured.units, self._weights(), self._damping(problem, measured))
+        if len(images) < problem.counts.total:
+            engine.note(
+                f"the coupled criterion is of {len(images)} of {problem.counts.total} images; "
+                "method.coupled_images takes more, at a cost that grows with their square"
+            )
+        return table, images
+
+    def _weights(self) -> npt.NDArray[np.float64]:
+        """Return the (W, 2) candidate weights."""
         grid = np.arange(1, self.weights + 1) / (self.weights + 1)
-        return grid if self.weight is None else np.union1d(grid, [self.weight])
+        head = grid if self.weight is None else np.union1d(grid, [self.weight])
+        return np.stack([head, 1 - head], axis=1)
 
-    def _moments(self, problem: Problem, engine: Engine, specialists: Sequence[Forked]) -> Moments:
-        """Measure curvature, score covariance and distance at the Stage-1 solutions, once (docs/theory, section 2).
+    def _damping(self, problem: Problem, measured: Moments) -> float:
+        if self.damping != "movement":
+            return float(self.damping)
+        return movement_damping(measured.units, measured.decoders, [problem.counts.total] * len(TASKS))
 
-        All images count, whatever Stage 1 saw: these are the moments of the losses that Stage 2 weighs.
-        """
-        starts = [problem.network(TaskSplit.single(len(classes))) for classes in problem.split.tasks]
-        losses = task_losses(problem, self.tau)
-        images = problem.train.with_transform(problem.preprocess)
-        cost = self._moments_flops(problem, engine, [specialist(problem, task, self.tau) for task in range(len(TASKS))])
-
-        def measure() -> Arrays:
-            device = engine.runtime.device
-            batches = self._fisher_batches(problem, images, engine)
-            here = [start.to(device) for start in starts]
-            return packed(moments(specialists, [loss.to(device) for loss in losses], problem.split, here, batches))
-
-        digests = [state_digest(module) for module in [*specialists, *starts, *losses]]
-        classes = [task.tolist() for task in problem.split.tasks]
-        inputs = [self.evaluation_prior, classes, *digests, images.fingerprint]
-        memory = _moments_memory(specialists)
-        return unpacked(engine.keep("moments", inputs, measure, flops=cost, memory=memory))
-
-    def _moments_flops(self, problem: Problem, engine: Engine, objectives: Sequence[Objective]) -> float:
-        """Count a forward and a backward pass of both networks over all images."""
-        return sum(engine.flops_per_epoch(objective, problem.train) for objective in objectives)
-
-    def _fisher_batches(
-        self, problem: Problem, images: Images, engine: Engine
-    ) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
-        """Go through all images once: inputs, one-hot targets, weight of each in the evaluated risk."""
-        num_classes, device = problem.counts.num_classes, engine.runtime.device
-        ratio = torch.from_numpy(1 / (num_classes * problem.counts.prior))  # uniform prior over training prior
-        engine.progress.begin("moments", 0, len(images))
-        for inputs, labels, index in evaluation_batches(images, FISHER_BATCH):
-            weights = ratio[labels].to(device) if self.evaluation_prior == "uniform" else None
-            yield inputs.to(device), one_hot(labels, num_classes).to(device, inputs.dtype), weights
-            engine.progress.advance(int(index[-1]) + 1)
-        engine.progress.end(f"{len(images)} images")
-
-    def _choose(self, table: CriterionTable, engine: Engine) -> Selection:
+    def _choose(self, table: CriterionTable, uncertainty: Uncertainty | None, engine: Engine) -> Selection:
         choice = select(
             table,
             depths=None if self.depth is None else [self.depth],
             weights=None if self.weight is None else [self.weight],
+            uncertainty=uncertainty,
         )
         engine.run.write_json("selection.json", choice.to_json())
         return choice
@@ -277,16 +308,16 @@ class OSDTW(Method):
         return engine.train("refinement", self._refinement(problem, forked), problem.train, plan).network
 
 
-def _moments_memory(specialists: Sequence[Forked]) -> int:
-    """Bytes of the networks with their starts, of the sums over images and of the moments, without activations."""
-    networks = 2 * sum(parameter.nbytes for network in specialists for parameter in network.parameters())
-    coordinates = max(sum(parameter.numel() for parameter in network.parameters()) for network in specialists)
-    num_tasks = len(specialists)
-    return networks + 2 * 8 * coordinates * (num_tasks**2 + 3 * num_tasks)  # float64: products, and three per task
-
-
 def _either(epochs: int | None, otherwise: int) -> int:
     return otherwise if epochs is None else epochs
+
+
+def _as_csv(table: CriterionTable | Uncertainty) -> str:
+    text, rows = io.StringIO(), list(table.rows())
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def _by_layer(measured: Moments) -> list[dict[str, Any]]:

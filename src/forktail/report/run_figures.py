@@ -103,8 +103,18 @@ def criterion_figure(criterion: Criterion) -> Figure:
         A heat map.
     """
     choice, total = criterion.choice, criterion.total
-    alike = [(depth, criterion.column(of_head)) for depth, of_head in choice.alike]
+    equals = [(depth, criterion.column(of_head)) for depth, of_head in choice.equals]
     range_ = float(total.max() - total.min())
+    groups = len(criterion.facts.groups)
+    if choice.not_distinguishable is None:
+        said, mark = "within 1 % of the range of the best", "within 1 % of the range of the best: as good as chosen"
+        explained = "lie within 1 % of the range of the best: the criterion does not tell them apart."
+    else:
+        said, mark = "not distinguishable from it, itself among them", "not distinguishable from it"
+        explained = (
+            "are not distinguishable from the chosen one: the 95 % interval of the difference, by jackknife over "
+            f"{groups} groups of images, does not lie above zero."
+        )
     return Figure(
         "criterion",
         "The criterion over shared depth and weight",
@@ -114,11 +124,12 @@ def criterion_figure(criterion: Criterion) -> Figure:
             f"Predicted excess risk for depths 0 to {criterion.num_units} and {len(criterion.weights)} weights of the "
             f"head, from {significant(float(total.min()))} to {significant(float(total.max()))} nats per image. "
             f"Chosen: depth {choice.depth}, weight {weight(choice.weight)}. "
-            f"{counted(len(alike), 'cell')} within 1 % of the range of the best.",
+            f"{counted(len(equals), 'cell')} {said}.",
             total,
             columns=criterion.weights,
             chosen=(choice.depth, criterion.column(choice.weight)),
-            alike=alike,
+            alike=equals,
+            alike_name=mark,
             x_name="weight of the head task, w (the tail has 1 − w)",
             y_name="shared depth, s: stem and first s units",
             unit="nats",
@@ -129,7 +140,7 @@ def criterion_figure(criterion: Criterion) -> Figure:
         ),
         f"Nats per image, up to a constant; smaller is better. Each colour ends at a share of the table's range, "
         f"{significant(range_)} nats, above its smallest value. Depth 0 shares nothing, so the weight means nothing "
-        f"there. Cells with a dot lie within 1 % of the range of the best: the criterion does not tell them apart.",
+        f"there. Cells with a dot {explained}",
     )
 
 
@@ -146,11 +157,12 @@ def terms_figure(criterion: Criterion) -> Figure:
     column = criterion.column(choice.weight)
     terms = [row[column] for row in criterion.terms]
     named = {
-        "total": [term.total for term in terms],
-        "variance of the shared part": [term.shared_variance for term in terms],
-        "bias of the shared part": [term.shared_bias for term in terms],
-        "variance of the tasks' own parts": [term.own_variance for term in terms],
+        "total": [(term.total, term.total_error) for term in terms],
+        "variance of the shared part": [(term.shared_variance, term.shared_variance_error) for term in terms],
+        "bias of the shared part": [(term.shared_bias, term.shared_bias_error) for term in terms],
+        "variance of the tasks' own parts": [(term.own_variance, term.own_variance_error) for term in terms],
     }
+    known = all(error is not None for pairs in named.values() for _, error in pairs)
     title = f"The criterion's three terms by depth, at weight {weight(choice.weight)}"
     return Figure(
         "terms",
@@ -158,24 +170,26 @@ def terms_figure(criterion: Criterion) -> Figure:
         lines(
             "terms",
             title,
-            f"The total is smallest at depth {int(np.argmin(named['total']))}.",
+            f"The total is smallest at depth {int(np.argmin([value for value, _ in named['total']]))}.",
             [
-                Series(name, list(enumerate(values)), style, broad=name == "total")
-                for (name, values), style in zip(named.items(), (GREY, 0, 1, 2), strict=True)
+                Series(name, [(depth, value) for depth, (value, _) in enumerate(pairs)], style, broad=name == "total")
+                for (name, pairs), style in zip(named.items(), (GREY, 0, 1, 2), strict=True)
             ],
             x_name="shared depth, units",
             y_name="criterion, nats per image",
         ),
         Table(
             ["shared depth", *(f"{name}, nats" for name in named)],
-            [
-                [str(depth), *(significant(values[depth], 5) for values in named.values())]
-                for depth in range(len(terms))
-            ],
+            [[str(depth), *(_with_error(*pairs[depth]) for pairs in named.values())] for depth in range(len(terms))],
+            note="After ±, the standard error by jackknife over groups of images." if known else "",
         ),
         "Sharing pays where the variance it saves is more than the bias it brings. Debiasing or damping can make the "
         "bias negative.",
     )
+
+
+def _with_error(value: float, error: float | None) -> str:
+    return significant(value, 5) if error is None else f"{significant(value, 5)} ± {significant(error, 2)}"
 
 
 def fisher_figure(facts: CriterionFacts) -> Figure:

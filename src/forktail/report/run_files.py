@@ -176,7 +176,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Term:
-    """One row of ``criterion.csv``, in nats per image."""
+    """One row of ``criterion.csv``, in nats per image; standard errors where groups of images were measured."""
 
     depth: Count
     weight: Number
@@ -184,6 +184,10 @@ class Term:
     shared_bias: Number
     own_variance: Number
     total: Number
+    shared_variance_error: Number | None = None
+    shared_bias_error: Number | None = None
+    own_variance_error: Number | None = None
+    total_error: Number | None = None
 
 
 @dataclass(frozen=True)
@@ -209,6 +213,8 @@ class CriterionFacts:
     images: Count
     mean_gradient_norms: tuple[Number, Number]
     flat_coordinates: Count
+    fisher: Name = "empirical"
+    groups: list[Count] = field(default_factory=list)
     units: list[Unit] = field(default_factory=list)
 
 
@@ -232,6 +238,23 @@ class Choice:
     runner_up: Cell | None
     flatness: Number
     alike: list[tuple[Count, Number]] = field(default_factory=list)
+    not_distinguishable: list[tuple[Count, Number]] | None = None
+    sentence: Text | None = None
+
+    @property
+    def equals(self) -> list[tuple[int, float]]:
+        """Cells that are as good as the chosen one, as far as is known, the chosen one among them.
+
+        By their standard errors where there are some, else within 1 % of the table's range.
+        """
+        if self.not_distinguishable is None:
+            return self.alike
+        return [(self.depth, self.weight), *self.not_distinguishable]
+
+    @property
+    def how_sure(self) -> str:
+        """What the sentence adds to the choice; empty where there is no other cell or no uncertainty."""
+        return (self.sentence or "").partition("; ")[2]
 
 
 @dataclass(frozen=True)
@@ -395,7 +418,7 @@ def _read_criterion(run: Run) -> Criterion:
         choice=checked(Choice, run, "selection.json", run.read_json("selection.json")),
     )
     choice = criterion.choice
-    _check_cells(run, criterion, [(choice.depth, choice.weight), *choice.alike])
+    _check_cells(run, criterion, [(choice.depth, choice.weight), *choice.alike, *choice.equals])
     return criterion
 
 

@@ -95,8 +95,17 @@ def _choice(content: RunContent) -> Markup:
         against = f", against {significant(best_other.value)} at depth {best_other.depth}, the best other depth"
     by_hand = f" The {set_by_hand[0]} was set by hand." if set_by_hand else ""
     return Markup(
-        "Its criterion chose to {}, because it predicts the smallest excess risk there: {} nats per image{}.{}"
-    ).format(cell, significant(choice.value), against, by_hand)
+        "Its criterion chose to {}, because it predicts the smallest excess risk there: {} nats per image{}.{}{}"
+    ).format(cell, significant(choice.value), against, _how_sure(criterion), by_hand)
+
+
+def _how_sure(criterion: Criterion) -> str:
+    choice, groups = criterion.choice, len(criterion.facts.groups)
+    if not choice.how_sure:
+        return ""
+    if not choice.not_distinguishable:
+        return f" By their standard errors over {groups} groups of images, all other cells are worse."
+    return f" By its standard error over {groups} groups of images, this choice is {choice.how_sure}."
 
 
 def depth_in_words(depth: int, units: int) -> str:
@@ -143,13 +152,19 @@ def _how_good(metrics: Metrics) -> Iterable[Markup]:
 
 def _doubts_of_choice(content: RunContent, criterion: Criterion) -> Iterable[Markup]:
     choice, facts = criterion.choice, criterion.facts
-    if len(choice.alike) > 1:
+    if choice.not_distinguishable:
+        share = len(choice.equals) / len(choice.alike) * choice.flatness
+        yield Markup(
+            "The images do not show the chosen cell to be the best. With it, {} ({} of those allowed) cannot be told "
+            "apart{}."
+        ).format(counted(len(choice.equals), "cell"), percent(share), _where(choice.equals))
+    if choice.not_distinguishable is None and len(choice.alike) > 1:
         found = "The criterion is flat" if choice.flatness >= NOTABLE_FLATNESS else "The choice has equals"
         yield Markup("{}: {} ({} of those allowed) lie within 1 % of the table's range of the best{}.").format(
             found,
             counted(len(choice.alike), "cell"),
             percent(choice.flatness),
-            _where([depth for depth, _ in choice.alike], [of_head for _, of_head in choice.alike]),
+            _where(choice.alike),
         )
     if facts.reading == "sandwich" and facts.damping == 0 and content.settings.method.weight is None:
         yield Markup(
@@ -165,7 +180,8 @@ def _doubts_of_choice(content: RunContent, criterion: Criterion) -> Iterable[Mar
     yield from _doubts_of_optimum(criterion)
 
 
-def _where(depths: list[int], weights: list[float]) -> str:
+def _where(cells: list[tuple[int, float]]) -> str:
+    depths, weights = zip(*cells, strict=True)
     low, high = min(depths), max(depths)
     if low != high:
         return f", at depths {low} to {high}"

@@ -6,6 +6,7 @@ from forktail.theory.criterion import READINGS, CriterionTable, criterion_table
 from forktail.theory.damping import movement_damping
 from forktail.theory.gram import UnitGram, gram_table
 from forktail.theory.jackknife import Uncertainty, jackknife
+from forktail.theory.last_layers import last_layers_table
 from forktail.theory.moments import UnitMoments
 from forktail.theory.refined import CoupledMoments, refined_table
 from forktail.theory.selection import Cell, Selection, select
@@ -26,6 +27,7 @@ __all__ = [
     "criterion_table",
     "gram_table",
     "jackknife",
+    "last_layers_table",
     "movement_damping",
     "refined_table",
     "select",

@@ -11,72 +11,18 @@ Legend: ``K`` tasks, ``W`` candidate weights, ``L`` units after the stem, ``m`` 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from forktail.errors import InputError
 from forktail.theory.criterion import CriterionTable, _checked_weights
+from forktail.theory.gram_pair import Pair
 from forktail.theory.moments import FloatArray
 from forktail.theory.refined import Assembly, Stage2, _check_options, coupled_table
+from forktail.theory.unit_gram import Level, UnitGram, centred, spread
 
-
-@dataclass(frozen=True, eq=False)
-class UnitGram:
-    """What the criterion needs of one depth unit's gradients and positions: inner products over its coordinates.
-
-    Args:
-        gradients: (K, K, m, m), of image i's gradient in task t and image j's in task u.
-        moves: (K, K, m), of image i's gradient in task t and task u's solution minus the initial weights.
-        positions: (K, K), of the tasks' solutions minus the initial weights.
-
-    Example:
-        >>> gram = UnitGram.of(np.array([[[3.0, 4.0], [0.0, 1.0]]]), np.array([[1.0, 1.0]]))
-        >>> gram.gradients[0, 0].tolist(), gram.moves.ravel().tolist()
-        ([[25.0, 4.0], [4.0, 1.0]], [7.0, 1.0])
-    """
-
-    gradients: FloatArray
-    moves: FloatArray
-    positions: FloatArray
-
-    @classmethod
-    def of(cls, gradients: npt.ArrayLike, position: npt.ArrayLike) -> UnitGram:
-        """Take the inner products over some coordinates.
-
-        Args:
-            gradients: (K, m, d) per-image gradients, the same images for every task.
-            position: (K, d) each task's solution minus the initial weights.
-
-        Returns:
-            The inner products.
-
-        Raises:
-            InputError: Shapes that do not fit.
-        """
-        g, u = np.asarray(gradients, dtype=np.float64), np.asarray(position, dtype=np.float64)
-        if g.ndim != 3 or u.shape != (g.shape[0], g.shape[2]):
-            raise InputError(
-                f"gradients of shape {g.shape} and positions of shape {u.shape}",
-                expected="(tasks, images, coordinates) and (tasks, coordinates)",
-            )
-        tasks, images, size = g.shape
-        rows = g.reshape(-1, size)
-        products = (rows @ rows.T).reshape(tasks, images, tasks, images).swapaxes(1, 2)
-        return cls(products, (rows @ u.T).reshape(tasks, images, tasks).swapaxes(1, 2), u @ u.T)
-
-    def merge(self, other: UnitGram) -> UnitGram:
-        """Add the inner products over further coordinates: the unit's other tensors, or units that belong together.
-
-        Args:
-            other: Of the same images and tasks.
-
-        Returns:
-            The inner products over both.
-        """
-        return UnitGram(self.gradients + other.gradients, self.moves + other.moves, self.positions + other.positions)
+__all__ = ["UnitGram", "gram_table"]
 
 
 def gram_table(
@@ -92,7 +38,7 @@ def gram_table(
 ) -> CriterionTable:
     """Predict the excess risk of every depth and every weight, with all coupling, for networks of any size.
 
-    docs/validation.md, eqs. 9 to 12: the same as `refined_table` of `CoupledMoments.of_gradients`, so H = M = the
+    docs/validation.md, eqs. 9 to 13: the same as `refined_table` of `CoupledMoments.of_gradients`, so H = M = the
     empirical Fisher and S its centred form.
 
     Args:
@@ -124,57 +70,32 @@ def gram_table(
     if damping == 0:
         raise InputError("damping = 0", expected="a positive damping, as the Fisher of some images is singular")
     _check_shapes(units, decoders)
-    levels = [_level(units, decoders, depth, damping) for depth in range(len(units))]
-    own = np.array([_own_variance(level) for level in levels]) / n
+    alone, deepest = (Level.at(units, decoders, depth, damping) for depth in (0, len(units) - 1))
+    own = np.full(len(units), _own_variance(alone) / n)
     variance, bias = np.zeros((2, len(units), len(weights)))
-    for depth, level in enumerate(levels[1:], start=1):
-        fit = levels[-1] if stage2 == "whole" else level
-        for column, w in enumerate(weights):
-            total, bias[depth, column] = _cell(levels[0], fit, level, w, n, damping, assembly, debiased)
-            variance[depth, column] = total - own[depth]
+    pair = Pair.of(alone, deepest) if stage2 == "whole" and len(decoders) == 2 else None
+    for depth in range(1, len(units)):
+        level = Level.at(units, decoders, depth, damping)
+        own[depth] = _own_variance(level) / n
+        if len(decoders) == 2:
+            total, bias[depth] = (pair or Pair.of(alone, level)).cells(level, weights, n, damping, assembly, debiased)
+        else:
+            fit = deepest if stage2 == "whole" else level
+            cells = [_cell(alone, fit, level, w, n, damping, assembly, debiased) for w in weights]
+            total, bias[depth] = np.transpose(cells)
+        variance[depth] = total - own[depth]
     return coupled_table(weights, variance, bias, own, assembly=assembly, debiased=debiased, damping=damping)
 
 
-@dataclass(frozen=True, eq=False)
-class _Level:
-    """Inner products at one depth, of A instead of the gradients: encoder on one side, decoders on the other."""
-
-    encoder: FloatArray  # (K, K, m, m)  A_tE A_uE'
-    decoder: FloatArray  # (K, m, m)     A_tD A_tD'
-    resolvent: FloatArray  # (K, m, m)   Q_t = (lambda + A_tD A_tD')^-1
-    encoder_moves: FloatArray  # (K, K, m)  A_tE u_uE
-    decoder_moves: FloatArray  # (K, m)     A_tD u_tD
-    positions: FloatArray  # (K, K)      u_tE' u_uE
-
-
-def _level(units: Sequence[UnitGram], decoders: Sequence[UnitGram], depth: int, damping: float) -> _Level:
-    shared, own = (units[: depth + 1], units[depth + 1 :]) if depth else ([], units)
-    tasks, images = range(len(decoders)), units[0].gradients.shape[-1]
-
-    def add(parts: Sequence[UnitGram], name: str) -> Any:
-        return sum((getattr(part, name) for part in parts), np.zeros_like(getattr(units[0], name)))
-
-    below, moves = add(own, "gradients"), add(own, "moves")
-    decoder = np.stack([below[t, t] + decoders[t].gradients[0, 0] for t in tasks]) / images
-    return _Level(
-        encoder=add(shared, "gradients") / images,
-        decoder=decoder,
-        resolvent=np.linalg.inv(decoder + damping * np.eye(images)).astype(np.float64),
-        encoder_moves=add(shared, "moves") / np.sqrt(images),
-        decoder_moves=np.stack([moves[t, t] + decoders[t].moves[0, 0] for t in tasks]) / np.sqrt(images),
-        positions=add(shared, "positions"),
-    )
-
-
-def _own_variance(level: _Level) -> float:
+def _own_variance(level: Level) -> float:
     """N times eq. 8."""
-    return sum(_spread(K @ Q) for K, Q in zip(level.decoder, level.resolvent, strict=True)) / 2
+    return sum(spread(K @ Q) for K, Q in zip(level.decoder, level.resolvent, strict=True)) / 2
 
 
 def _cell(
-    alone: _Level,
-    fit: _Level,
-    level: _Level,
+    alone: Level,
+    fit: Level,
+    level: Level,
     w: FloatArray,
     n: float,
     damping: float,
@@ -189,7 +110,7 @@ def _cell(
     solve = alone.resolvent  # at depth 0 all is decoder: (lambda + A_t A_t')^-1
     away = w[None, :] - np.eye(len(w))  # the mean of the Stage-1 encoders minus task t's own
 
-    def start(at: _Level) -> FloatArray:
+    def start(at: Level) -> FloatArray:
         noise = -(away[..., None, None] * (at.encoder @ solve)).sum(axis=1)
         return np.concatenate([np.einsum("tj,tja->ta", away, at.encoder_moves)[..., None], noise], axis=2)
 
@@ -200,33 +121,23 @@ def _cell(
         follow = damping * level.resolvent[t] if assembly == "refined" else np.eye(len(steps[t]))
         seen = follow @ steps[t]  # A_t R_t (e_w - e_t), eq. 11
         mean, noise = seen[:, 0], seen[:, 1:]
-        variance += _spread(noise - alone.decoder[t] @ solve[t]) / (2 * n)
+        variance += spread(noise - alone.decoder[t] @ solve[t]) / (2 * n)
         along = away[t] @ level.positions[t] - sum(level.encoder_moves[u, t] @ pull[u][:, 0] for u in tasks)
         if assembly == "refined":
             along -= level.decoder_moves[t] @ level.resolvent[t] @ steps[t][:, 0]
         bias += mean @ mean / 2 - damping * along
         if debiased:  # eqs. 7 and 12
-            bias -= (_spread(noise) / 2 + damping * np.sum(solve[t] * _centred(noise).T)) / n
+            bias -= (spread(noise) / 2 + damping * np.sum(solve[t] * centred(noise).T)) / n
     return float(variance), float(bias)
 
 
-def _stage2(fit: _Level, start: FloatArray, w: FloatArray) -> FloatArray:
+def _stage2(fit: Level, start: FloatArray, w: FloatArray) -> FloatArray:
     """z_t = w_t Q_t A_t (e_w - e_t), which takes the mean encoder to Stage 2's: e_w = mean - sum A_t' z_t (eq. 10)."""
     tasks, images, _ = start.shape
     pulls = w[:, None, None] * fit.resolvent
     system = (fit.encoder @ pulls).swapaxes(1, 2).reshape(tasks * images, -1) + np.eye(tasks * images)
     steps = np.linalg.solve(system, start.reshape(tasks * images, -1)).reshape(start.shape)
     return np.asarray(pulls @ steps, dtype=np.float64)
-
-
-def _centred(matrix: FloatArray) -> FloatArray:
-    """Times (1 - 11'/m) from the right."""
-    return np.asarray(matrix - matrix.mean(axis=1, keepdims=True), dtype=np.float64)
-
-
-def _spread(matrix: FloatArray) -> float:
-    """N times the expected square of the matrix times c."""
-    return float(np.sum(_centred(matrix) ** 2))
 
 
 def _check_shapes(units: Sequence[UnitGram], decoders: Sequence[UnitGram]) -> None:

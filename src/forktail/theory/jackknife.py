@@ -5,7 +5,7 @@ docs/theory.md, section 14. ``G`` groups; any array of numbers goes, so the func
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,6 +94,16 @@ class Uncertainty:
         """
         whole, *parts = (one.total - one.total[depth, column] for one in (self.table, *self.replicates))
         return delete_one_group(whole, parts, self.sizes)
+
+    def rows(self) -> Iterator[dict[str, object]]:
+        """Walk through the cells as `CriterionTable.rows` does, with standard errors.
+
+        Yields:
+            What the table yields, then ``<term>_error`` of each of :data:`TERMS`.
+        """
+        errors = {f"{name}_error": self.term(name).error.ravel() for name in TERMS}
+        for number, row in enumerate(self.table.rows()):
+            yield row | {name: float(error[number]) for name, error in errors.items()}
 
 
 def jackknife(

@@ -143,6 +143,22 @@ class CoupledMoments:
         labels = [
             np.repeat(np.arange(len(self.units) + 1), [*self.units, len(H) - sum(self.units)]) for H in self.curvature
         ]
+        return self._without_curvature_between(labels)
+
+    def last_layers(self, layers: int) -> CoupledMoments:
+        """Keep the coupling among the last units and the decoders alone, as `last_layers_table` does.
+
+        Args:
+            layers: The number of last units; all of them bring the stem.
+
+        Returns:
+            Moments whose H and M are diagonal in the early units and have nothing beside them.
+        """
+        early = sum(self.units[: len(self.units) - layers]) if layers < len(self.units) - 1 else 0
+        return self._without_curvature_between([np.minimum(np.arange(len(H)), early) for H in self.curvature])
+
+    def _without_curvature_between(self, labels: list[npt.NDArray[np.intp]]) -> CoupledMoments:
+        """Keep of H and M the entries between coordinates of one label; tasks share labels, as M may couple them."""
         curvature = [np.where(np.equal.outer(of, of), H, 0.0) for H, of in zip(self.curvature, labels, strict=True)]
         if self.risk is None:
             return replace(self, curvature=curvature)

@@ -95,7 +95,9 @@ class Selection:
     def sentence(self) -> str:
         """The choice and how sure it is, in words."""
         choice = f"depth {self.depth}, weight {_in_words(self.weight)}"
-        if self.not_distinguishable is None:
+        # One cell was allowed, or depth 0 alone, which is the same network at every weight.
+        pinned = self.runner_up is None and self.flatness == 1 and (len(self.alike) == 1 or self.depth == 0)
+        if self.not_distinguishable is None or pinned:
             return choice
         if not self.not_distinguishable:
             return f"{choice}; every other cell is shown to be worse"

@@ -221,39 +221,37 @@ def _add_block(sums: _Sums, bins: _Bins, block: UnitMoments, asked: Question) ->
 class _Bins:
     """Sums over fine bins of the ratio: the adjoint of linear interpolation within each bin.
 
-    Bin and place within it are read off the bits of the ratio: exponent and ten bits of the mantissa, and the rest.
+    The bin is read off the bits of the ratio: exponent and ten bits of the mantissa. A multiplier leaves its sum and
+    that of its product with the ratio, which say where in the bin it lies.
     """
 
     def __init__(self, multipliers: int) -> None:
         bins = 2 * _OCTAVES * _PER_OCTAVE
         # Indexed by the leading bits as they are; what stands before the first bin is never touched, and takes no room.
         self.raw_ones = np.zeros(_FIRST_BIN + bins, dtype=np.int64)
-        self.raw_sums, self.raw_leans = np.zeros((2, multipliers, _FIRST_BIN + bins))
-        self.ones = self.raw_ones[_FIRST_BIN:]  # count << 40 | sum of places in units of 2^-18: below 2^63 in a piece
+        self.raw_sums, self.raw_products = np.zeros((2, multipliers, _FIRST_BIN + bins))
+        self.ones = self.raw_ones[_FIRST_BIN:]  # sum of 2^40 + the leading bits up to 2^-18 of a bin: below 2^63
         self.sums = self.raw_sums[:, _FIRST_BIN:]  # of the multiplier
-        self.leans = self.raw_leans[:, _FIRST_BIN:]  # of the multiplier times 1 + place / _PER_OCTAVE
+        self.products = self.raw_products[:, _FIRST_BIN:]  # of the multiplier times the ratio
         self.sizes = np.zeros((multipliers, bins // _COARSE))
         self.low, self.high = _HIGHEST, _LOWEST  # ratios met
 
     def add(self, r: FloatArray, multipliers: Sequence[FloatArray | None], signed: Sequence[int] = ()) -> None:
-        """Add one block; None stands for a multiplier of 1."""
+        """Add one block; None stands for a multiplier of 1. Multipliers are used up, so that less memory is touched."""
         bits = r.view(np.int64)
         index = bits >> _REST
-        place = bits & ((1 << _REST) - 1)
-        place |= 1023 << 52
-        one_and_place = place.view(np.float64)
         coarse = (index - _FIRST_BIN) >> (_COARSE.bit_length() - 1) if signed else index
         for number, multiplier in enumerate(multipliers):
             if multiplier is None:
                 count_and_place = bits >> (_REST - 18)
-                count_and_place &= (1 << 18) - 1
-                count_and_place |= 1 << 40
+                count_and_place += 1 << 40
                 np.add.at(self.raw_ones, index, count_and_place)
                 continue
             np.add.at(self.raw_sums[number], index, multiplier)
-            np.add.at(self.raw_leans[number], index, multiplier * one_and_place)
             if number in signed:
                 np.add.at(self.sizes[number], coarse, np.abs(multiplier))
+            multiplier *= r
+            np.add.at(self.raw_products[number], index, multiplier)
 
     def met(self) -> slice:
         """The octaves of the ratios that were met, and the one above, to whose edge the last bin leans."""
@@ -264,22 +262,34 @@ class _Bins:
     def unpack(self) -> None:
         """Turn the packed counts into the first multiplier's sums."""
         met = slice(self.met().start * _PER_OCTAVE, self.met().stop * _PER_OCTAVE)
-        count = (self.ones[met] >> 40).astype(np.float64)
-        places = (self.ones[met] & ((1 << 40) - 1)) + count / 2  # a place was cut off, on average by half a unit
-        self.sums[0, met], self.leans[0, met] = count, count + places * (2.0**-18 / _PER_OCTAVE)
+        first = ((_FIRST_BIN + np.arange(met.start, met.stop)) << 18) + (1 << 40)  # what one at the bin's edge leaves
+        count = self.ones[met] // first
+        places = self.ones[met] - count * first + count / 2  # a place was cut off, on average by half a unit
+        edge, width = _edges(met)
+        self.sums[0, met], self.products[0, met] = count, count * edge + places * (2.0**-18 * width)
 
     def reduced(self) -> tuple[FloatArray, FloatArray]:
         """Carry the bins' edges over to the Chebyshev nodes of their octaves, and sizes to coarse bins."""
         met, octaves = self.met(), 2 * _OCTAVES
-        sums, leans = (part.reshape(-1, octaves, _PER_OCTAVE)[:, met] for part in (self.sums, self.leans))
-        leans = ((leans - sums) * _PER_OCTAVE).reshape(len(sums), -1)
-        edges = sums.reshape(leans.shape) - leans
-        edges[:, 1:] += leans[:, :-1]
+        of_bins = slice(met.start * _PER_OCTAVE, met.stop * _PER_OCTAVE)
+        edge, width = _edges(of_bins)
+        sums = self.sums[:, of_bins]
+        upper = (self.products[:, of_bins] - sums * edge) / width  # what the upper edge of each bin gets
+        edges = sums - upper
+        edges[:, 1:] += upper[:, :-1]
         nodes = np.zeros((len(sums), octaves, _NODES))
-        nodes[:, met] = edges.reshape(sums.shape) @ _CARDINAL
+        nodes[:, met] = edges.reshape(len(sums), -1, _PER_OCTAVE) @ _CARDINAL
         sizes = self.sizes.reshape(len(sums), octaves, -1)
-        sizes[:, met] = np.maximum(sizes[:, met], np.abs(sums.reshape(*sizes[:, met].shape, _COARSE).sum(axis=-1)))
+        coarse = sums.reshape(*sizes[:, met].shape, _COARSE).sum(axis=-1)
+        sizes[:, met] = np.maximum(sizes[:, met], np.abs(coarse))
         return nodes, self.sizes
+
+
+def _edges(bins: slice) -> tuple[FloatArray, FloatArray]:
+    """Lower edges and widths of some bins, both exact."""
+    octave, within = np.divmod(np.arange(bins.start, bins.stop), _PER_OCTAVE)
+    width = np.ldexp(1.0 / _PER_OCTAVE, octave - _OCTAVES)
+    return (_PER_OCTAVE + within) * width, width
 
 
 def _add_one_fisher(bins: _Bins, r: FloatArray, block: UnitMoments) -> None:
@@ -483,8 +493,9 @@ def _shape(name: str, r: FloatArray, w: FloatArray, v: FloatArray) -> FloatArray
 def _largest_error(name: str, low: FloatArray, high: FloatArray, w: FloatArray, v: FloatArray) -> FloatArray:
     """Bound what interpolation in a bin between two ratios can be off, per unit of multiplier (eq. 23).
 
-    Linear interpolation is off by at most width^2 / 8 times the largest second derivative. Rounding of the sums over a
-    piece, and of places to 2^-18 of a bin, is added.
+    Linear interpolation is off by at most width^2 / 8 times the largest second derivative. Rounding is added: of the
+    sums over a piece, that of products with r and that of multipliers times the edge at slopes |r f'| <= 2 |f|; and of
+    places to 2^-18 of a bin.
     """
     apart, pull = np.abs(w - v), 1 / (w * low + v)
     inverse = (1 + high) * pull  # of D, at most
@@ -498,4 +509,4 @@ def _largest_error(name: str, low: FloatArray, high: FloatArray, w: FloatArray, 
         scale = apart if name == "away" else 1.0
         second, largest = 2 * scale * apart * w * pull * pull * pull, scale * inverse
     width = high / _PER_OCTAVE  # no bin between the two is wider
-    return width * width / 8 * second + (2 * PIECE * 2.0**-53 + 2.0**-28) * largest
+    return width * width / 8 * second + (6 * PIECE * 2.0**-53 + 2.0**-28) * largest

@@ -65,7 +65,7 @@ def test_lines_differ_in_more_than_colour(read):
 
 def heat(values, chosen=(0, 0), alike=((0, 0),)):
     columns = [round(0.1 * (k + 1), 3) for k in range(values.shape[1])]
-    named = {"x_name": "w", "y_name": "s", "unit": "nats"}
+    named = {"x_name": "w", "y_name": "s", "unit": "nats", "alike_name": "not distinguishable from it"}
     return heat_map(*SAID, values, columns=columns, chosen=chosen, alike=alike, **named)
 
 
@@ -83,6 +83,7 @@ def test_cells_stand_in_their_row_and_column_with_depth_0_at_the_bottom(read):
     assert drawing.numbers(ring, "cx", "cy") == pytest.approx(cells["depth 2, weight 0.2: 9.000 nats"], abs=0.02)
     dots = drawing.marks("circle", "alike")
     assert len(dots) == 2  # the other one, and the legend's
+    assert "not distinguishable from it" in drawing.labels("legend")
     assert drawing.numbers(dots[0], "cx", "cy") == pytest.approx(cells["depth 2, weight 0.4: 11.00 nats"], abs=0.02)
     assert drawing.labels("tick")["0.2"][0] == pytest.approx(cells["depth 2, weight 0.2: 9.000 nats"][0], abs=0.02)
     assert drawing.inside()

@@ -27,6 +27,7 @@ def heat_map(
     columns: Sequence[float],
     chosen: Cell,
     alike: Sequence[Cell],
+    alike_name: str,
     x_name: str,
     y_name: str,
     unit: str,
@@ -40,7 +41,8 @@ def heat_map(
         values: (rows, columns) finite values.
         columns: What stands below each column.
         chosen: Row and column of the cell that was chosen.
-        alike: Cells that are nearly as good.
+        alike: Cells that are as good as the chosen one; they get a dot.
+        alike_name: What the dot means.
         x_name: Name of the horizontal axis with its unit.
         y_name: Name of the vertical axis with its unit.
         unit: Unit of the values.
@@ -95,7 +97,7 @@ def heat_map(
         *beside,
         *below,
         label((left + right) / 2, bottom + 34, x_name, "axis", "middle"),
-        _legend(values, left, bottom + 52, unit),
+        _legend(values, left, bottom + 52, unit, alike_name),
     )
 
 
@@ -125,7 +127,7 @@ def _dot(x: float, y: float, radius: float) -> Markup:
     return element("circle", cx=x, cy=y, r=radius, class_="alike")
 
 
-def _legend(values: FloatArray, left: float, top: float, unit: str) -> Markup:
+def _legend(values: FloatArray, left: float, top: float, unit: str, alike_name: str) -> Markup:
     """Explain the steps and the two marks."""
     low, high = float(values.min()), float(values.max())
     width = (WIDTH - 8 - left) / len(LEVELS)
@@ -141,5 +143,5 @@ def _legend(values: FloatArray, left: float, top: float, unit: str) -> Markup:
     y = top + 58
     parts += [_ring(left + 8, y - 4, 6), label(left + 20, y, "chosen", "legend")]
     parts += [bar(left + 92, y - 12, left + 108, y + 3, "level0"), _dot(left + 100, y - 4, 3)]
-    parts.append(label(left + 114, y, "within 1 % of the range of the best: as good as chosen", "legend"))
+    parts.append(label(left + 114, y, alike_name, "legend"))
     return Markup("").join(parts)
