@@ -1,3 +1,6 @@
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -62,3 +65,34 @@ def test_a_prior_changes_predictions_towards_it(tmp_path, small_npz):
     plain, uniform = evaluate_run(run.path, prior="train"), evaluate_run(run.path, prior="uniform")
     assert plain["per_class"] == run.metrics["per_class"]  # cross-entropy predicts under the training prior
     assert run.metrics["nll"] == uniform["nll"] != plain["nll"]  # but likelihoods are compared under the uniform one
+
+
+def test_figures_of_an_adapted_model_stand_apart_and_nothing_in_the_run_changes(tmp_path, small_npz):
+    run = fit(
+        small_npz,
+        "sade",
+        settings=[*QUICK, "method.adaptation_epochs=1", "method.adaptation_lr=5.0"],
+        out=tmp_path / "run",
+    )
+    before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+    metrics = evaluate_run(run.path, adapt=True)
+    transductive = metrics.pop("transductive")
+    assert metrics == run.metrics
+    assert transductive["nll"] != metrics["nll"]
+    assert any("not to be compared" in note for note in transductive["notes"])
+    assert evaluate_run(run.path, adapt=True)["transductive"] == transductive
+    elsewhere = evaluate_run(run.path, str(small_npz), adapt=True, prior="train")["transductive"]
+    assert (elsewhere["prior"], elsewhere["evaluated_on"]) == ("train", "test")
+    assert {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()} == before
+
+
+def test_a_method_that_cannot_adapt_says_which_can(tmp_path, small_npz):
+    run = fit(small_npz, "ce", settings=QUICK, out=tmp_path / "run")
+    with pytest.raises(InputError, match=r'method "ce" cannot adapt to test pictures; expected a run of .*sade'):
+        evaluate_run(run.path, adapt=True)
+
+
+def test_nothing_but_evaluate_lets_a_model_look_at_test_pictures():
+    source = Path(forktail.__file__).parent
+    found = {path.name for path in source.rglob("*.py") if re.search(r"\.adapt\(", path.read_text(encoding="utf-8"))}
+    assert found == {"trained.py"}

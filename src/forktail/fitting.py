@@ -309,7 +309,7 @@ def make_problem(recipe: Recipe, data: DataSet) -> Problem:
     preprocess = Preprocess(**input_facts(spec))
     counts = ClassCounts(data.train.class_counts())
     return Problem(
-        train=data.train.with_transform(Augment(preprocess, data.augment)),
+        train=data.train.with_transform(Augment(preprocess, data.augment, recipe.data.erasing)),
         val=data.val.with_transform(preprocess) if data.val is not None else None,
         counts=counts,
         split=recipe.split.split(counts),

@@ -345,3 +345,28 @@ def _class_indices(task: Sequence[int] | IntArray, index: int) -> IntArray:
 def _check_parts(counts: ClassCounts, parts: int) -> None:
     if not 1 <= parts <= counts.num_classes:
         raise InputError(f"{parts} parts", expected=f"between 1 and the {counts.num_classes} classes")
+
+
+def effective_number(counts: npt.ArrayLike, beta: float) -> FloatArray:
+    """Count what n images are worth if each covers part of a class (Cui et al. 2019, proposition 1).
+
+    ``(1 - beta^n) / (1 - beta)``: 1 at beta = 0, and n as beta nears 1.
+
+    Args:
+        counts: Images per class, each at least 1.
+        beta: In [0, 1); (M - 1) / M where a class holds M distinct images.
+
+    Returns:
+        Effective numbers, of the same shape.
+
+    Raises:
+        InputError: If beta is outside [0, 1).
+
+    Example:
+        >>> effective_number([2, 1], beta=0.5)
+        array([1.5, 1. ])
+    """
+    if not 0 <= beta < 1:
+        raise InputError(f"beta {beta} of the effective number of images", expected="a number in [0, 1)")
+    number: FloatArray = (1 - np.power(beta, np.asarray(counts, dtype=np.float64))) / (1 - beta)
+    return number

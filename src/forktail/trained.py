@@ -9,18 +9,22 @@ from typing import Any
 
 import numpy as np
 
+from forktail.data.augment import Augment
 from forktail.data.images import Images
 from forktail.data.loose_pictures import find_pictures, open_loose_picture
 from forktail.data.open import DataSpec, open_data, open_labelled
 from forktail.errors import InputError
 from forktail.evaluation import evaluate
-from forktail.methods import Method, find_method
+from forktail.methods import Adapts, Method, find_method, method_names
 from forktail.predictor import Prediction, Predictor, Prior, load_weights, read_spec
-from forktail.recipe import apply_settings, make_recipe, read_recipe
+from forktail.recipe import Recipe, apply_settings, make_recipe, read_recipe
 from forktail.run import Run
 from forktail.runtime import Runtime
 
 PREDICT_BATCH = 64
+TRANSDUCTIVE = (
+    "transductive: these pictures were looked at before, without labels; not to be compared with other methods"
+)
 
 
 def load(path: str | Path, *, device: str = "cpu", method: type[Method] | None = None) -> Predictor:
@@ -56,6 +60,7 @@ def evaluate_run(
     settings: Iterable[str] = (),
     prior: Prior | None = None,
     device: str = "cpu",
+    adapt: bool = False,
 ) -> dict[str, Any]:
     """Evaluate a run's model again, on its own test split or on other pictures.
 
@@ -66,25 +71,55 @@ def evaluate_run(
         settings: ``data.key=value`` settings of the other pictures, such as ``data.unreadable=skip``.
         prior: Class prior to assume; None is the method's own.
         device: ``auto``, ``cpu`` or ``cuda``.
+        adapt: Evaluate also what the method makes of its model when it may look at the test pictures, not their labels.
 
     Returns:
-        What ``metrics.json`` holds; for other pictures also ``notes``, what a user should know about them.
+        What ``metrics.json`` holds; for other pictures also ``notes``, what a user should know about them; under
+        ``transductive`` the same for the adapted model, whose figures belong beside no others.
 
     Raises:
-        InputError: If the data has other classes than the model.
+        InputError: If the data has other classes than the model, or the method cannot adapt.
     """
     run = Run(path)
     predictor = load(run.path, device=device)
+    method = _adapting(predictor) if adapt else None
     recipe = make_recipe(read_recipe(run.path / "recipe.toml"))
-    settings = list(settings)
+    test, on, notes = _pictures(predictor, recipe, data, list(settings))
+    measured = evaluate(predictor, test, on=on, prior=prior, shots=recipe.split.shots)
+    found = {**measured, "notes": list(notes)} if notes else measured
+    if method is None:
+        return found
+    # It sees the pictures augmented as in training.
+    augment = Augment(predictor.spec.preprocess, open_data(recipe.data).augment, recipe.data.erasing)
+    adapted = method.adapt(predictor, test.with_transform(augment), recipe.seed)
+    measured = evaluate(adapted, test, on=on, prior=prior, shots=recipe.split.shots)
+    return {**found, "transductive": {**measured, "notes": [TRANSDUCTIVE]}}
+
+
+def _adapting(predictor: Predictor) -> Adapts:
+    """Make the method that can adapt the model."""
+    kind = find_method(predictor.spec.method)
+    if not issubclass(kind, Adapts):
+        able = [name for name in method_names() if issubclass(find_method(name), Adapts)]
+        raise InputError(
+            f'method "{predictor.spec.method}" cannot adapt to test pictures',
+            expected=f"a run of {' or '.join(able)}",
+            remedy="leave out --adapt",
+        )
+    return kind(**predictor.spec.options)
+
+
+def _pictures(
+    predictor: Predictor, recipe: Recipe, data: str | None, settings: list[str]
+) -> tuple[Images, str, tuple[str, ...]]:
+    """Open what is measured on; say what it is called and what a user should know."""
     if data is None or (data.rstrip("/") == recipe.data.path and not settings):
         _check_settings(settings, data)
-        return evaluate(predictor, open_data(recipe.data).test, on="test", prior=prior, shots=recipe.split.shots)
+        return open_data(recipe.data).test, "test", ()
     test, notes = open_labelled(_other_data(data, settings))
     if test.classes != predictor.spec.classes:
         test = _as_the_model_counts(test, predictor.spec.classes, data)
-    measured = evaluate(predictor, test, on=data, prior=prior, shots=recipe.split.shots)
-    return {**measured, "notes": list(notes)} if notes else measured
+    return test, data, notes
 
 
 def _other_data(data: str, settings: list[str]) -> DataSpec:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from forktail.data.augment import Augment, AugmentKind, Preprocess
+from forktail.data.augment import Augment, AugmentKind, Preprocess, Views
 from forktail.errors import InputError
 
 PLAIN = Preprocess(8, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -114,3 +114,24 @@ def test_unknown_kind_and_interpolation_name_the_nearest() -> None:
         Augment(PLAIN, "shiftflip")  # type: ignore[arg-type]
     with pytest.raises(InputError, match='did you mean "bicubic"'):
         Preprocess(8, PLAIN.mean, PLAIN.std, interpolation="cubic")
+
+
+def test_views_are_drawn_one_after_another_and_differ() -> None:
+    shift = Augment(PLAIN, "shift")
+    views = seeded(Views((shift, shift)), noise(8, 8), 3)
+    assert views.shape == (2, 3, 8, 8)
+    torch.testing.assert_close(views[0], seeded(shift, noise(8, 8), 3), rtol=0, atol=0)
+    assert not torch.equal(views[0], views[1])
+
+
+def test_erasing_replaces_a_rectangle_as_often_as_it_says() -> None:
+    erased = [
+        (seeded(Augment(PLAIN, "none", erasing=0.5), noise(8, 8), seed) != PLAIN(noise(8, 8))).any(0)
+        for seed in range(200)
+    ]
+    areas = [int(mask.sum()) for mask in erased]
+    assert 70 <= sum(area > 0 for area in areas) <= 130
+    for mask in (mask for mask in erased if mask.any()):
+        rows, columns = mask.any(1).nonzero(), mask.any(0).nonzero()
+        box = (rows.max() - rows.min() + 1) * (columns.max() - columns.min() + 1)
+        assert mask.sum() == box

@@ -13,9 +13,11 @@ from torch import nn
 
 from forktail.data.augment import Augment, Preprocess
 from forktail.data.images import ArrayPictures, Images
+from forktail.data.sampling import ClassAware, Paired, Shuffled
 from forktail.errors import InputError
 from forktail.run import Run, only_writer
 from forktail.training.engine import Engine
+from forktail.training.mix import Mix
 from forktail.training.objective import Batch, Objective, freeze
 from forktail.training.plan import Plan
 from forktail.training.progress import Silent
@@ -330,3 +332,49 @@ def test_the_cost_of_an_epoch_is_what_an_epoch_is_charged(tmp_path, images):
     engine.train("one", Toy(), images)
     assert engine.flops == engine.flops_per_epoch(Toy(), images)
     assert engine.manifest[0]["memory"] > 0
+
+
+def test_the_sampler_decides_what_is_shown_and_names_the_stage(tmp_path, images):
+    class Counting(Toy):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("shown", torch.zeros(18))
+
+        def forward(self, batch: Batch):
+            if not batch.inputs.is_meta:
+                self.shown.index_add_(0, batch.index, torch.ones(len(batch.index)))
+            return super().forward(batch)
+
+    rare = images.subset([0, 1, 2, 3, 4, 5, 6, 7, 8, 9])  # nine of the first class, one of the second
+    engine = make_engine(tmp_path)
+    plain = engine.train("toy", Counting(), rare)
+    aware = engine.train("toy", Counting(), rare, sampler=ClassAware(each=1))
+    assert plain.shown[9] <= 3
+    assert aware.shown[9] == aware.shown.sum() / 2
+    assert len({record["fingerprint"] for record in engine.manifest}) == 2
+
+
+def test_a_longer_epoch_has_more_steps(tmp_path, images):
+    engine = make_engine(tmp_path)
+    engine.train("toy", Toy(), images, sampler=Paired(Shuffled(), Shuffled()))
+    assert engine.manifest[0]["steps_per_epoch"] == 4
+
+
+def test_mixing_gives_soft_targets_and_is_refused_where_classes_are_needed(tmp_path, images):
+    seen = []
+
+    class Looking(Toy):
+        def forward(self, batch: Batch):
+            seen.append(batch.targets)
+            return super().forward(batch)
+
+    class Strict(Toy):
+        needs_classes = True
+
+    mixing = dataclasses.replace(PLAN, mix=Mix(mixup=0.8, smoothing=0.1))
+    make_engine(tmp_path / "a", mixing).train("toy", Looking(), images)
+    trained = [targets for targets in seen if not targets.is_meta]
+    assert all(targets.shape == (8, 2) for targets in trained)
+    assert min(float(targets.min()) for targets in trained) >= 0.05 - 1e-6
+    with pytest.raises(InputError, match=r"plan\.mix .* in stage toy, which needs one class"):
+        make_engine(tmp_path / "b", mixing).train("toy", Strict(), images)

@@ -1,11 +1,23 @@
 import copy
+import dataclasses
 
 import pytest
 import torch
+from timm.layers import DropPath
 from torch import nn
 
+from forktail.backbones.forked import Forked
+from forktail.backbones.open import BackboneSpec, open_backbone
 from forktail.losses.cross_entropy import CrossEntropy
-from forktail.training.objective import Batch, Objective, Supervised, freeze, set_modes
+from forktail.training.objective import (
+    Batch,
+    Deferred,
+    Objective,
+    Supervised,
+    freeze,
+    set_modes,
+    weighted_mean,
+)
 
 
 def network():
@@ -84,3 +96,81 @@ def test_a_later_call_to_train_is_undone():
     model.train()
     set_modes(model)
     assert not model[2].training
+
+
+def residual():
+    """A residual network with stochastic depth."""
+    backbone = open_backbone(BackboneSpec("resnet8", weights="random", drop_path=0.5), seed=1)
+    return Supervised(Forked.single(backbone, 3), CrossEntropy())
+
+
+def take_steps(objective, steps=3):
+    """Train as the engine does: modes first, then the losses."""
+    trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-2, weight_decay=0.1)
+    for _ in range(steps):
+        set_modes(objective)
+        losses = objective(batch(torch.randn(6, 3, 16, 16) + 1, torch.tensor([0, 1, 2, 0, 1, 2])))
+        optimizer.zero_grad()
+        losses.mean().backward()
+        optimizer.step()
+
+
+def changed(before, module):
+    return {name for name, value in module.state_dict().items() if not torch.equal(value, before[name])}
+
+
+def test_a_frozen_encoder_of_a_resnet_is_bit_equal_after_training_steps():
+    objective = residual()
+    encoder = nn.ModuleList([objective.network.layer(0, index) for index in range(3)])
+    freeze(encoder, norm="eval")
+    before = copy.deepcopy(objective.state_dict())
+    frozen = copy.deepcopy(encoder.state_dict())
+    take_steps(objective)
+    assert changed(frozen, encoder) == set()
+    assert any(name.endswith("running_var") for name in changed(before, objective))  # of the decoder
+    assert "network.branches.0.classifier.weight" in changed(before, objective)
+
+
+def test_a_tracking_encoder_of_a_resnet_moves_its_statistics_and_no_parameter():
+    objective = residual()
+    encoder = nn.ModuleList([objective.network.layer(0, index) for index in range(3)])
+    freeze(encoder, norm="track")
+    frozen = copy.deepcopy(encoder.state_dict())
+    take_steps(objective)
+    statistics = {name for name, _ in encoder.named_buffers()}
+    assert changed(frozen, encoder) == statistics
+    assert len(statistics) == 3 * 5  # mean, variance and count of the stem's norm and of two blocks'
+    drops = [child for child in encoder.modules() if isinstance(child, DropPath)]
+    assert len(drops) == 2
+    assert not any(drop.training for drop in drops)
+
+
+class Weighing:
+    """A squared error with class weights, simple enough to check by hand."""
+
+    class_weights = torch.tensor([1.0, 3.0, 8.0])
+
+    def image_weights(self, targets):
+        return self.class_weights[targets]
+
+    def __call__(self, logits, targets):
+        return self.image_weights(targets) * logits.square().sum(1)
+
+
+def test_a_deferred_loss_takes_over_at_its_share_of_the_stage():
+    network = nn.Linear(2, 3)
+    objective = Deferred(network, early=lambda z, t: z.sum(1), late=Weighing(), start=0.8)
+    given = batch(torch.randn(4, 2), torch.tensor([0, 1, 2, 2]))
+    outputs = network(given.inputs)
+    torch.testing.assert_close(objective(dataclasses.replace(given, progress=0.79)), outputs.sum(1))
+    w, losses = [1.0, 3.0, 8.0, 8.0], outputs.square().sum(1).tolist()
+    late = objective(dataclasses.replace(given, progress=0.8))
+    expected = sum(a * b for a, b in zip(w, losses, strict=True)) / sum(w)
+    torch.testing.assert_close(late.mean(), torch.tensor(expected))
+
+
+def test_equal_weights_make_the_weighted_mean_the_mean():
+    given = batch(torch.randn(4, 2), torch.tensor([1, 1, 1, 1]))
+    losses = weighted_mean(Weighing(), given.inputs, given.targets)
+    torch.testing.assert_close(losses, given.inputs.square().sum(1))

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from forktail.data.images import ArrayPictures, Images
+from forktail.data.sampling import Shuffled
 from forktail.training.stream import Order, evaluation_batches, training_stream
 
 
@@ -26,25 +27,25 @@ def images():
 
 
 def whole(images, **changes):
-    settings = {"batch_size": 4, "steps": 7, "start": 0, "seed": 3, "workers": 0} | changes
-    return list(training_stream(images, **settings))
+    settings = {"sampler": Shuffled(), "batch_size": 4, "steps": 7, "start": 0, "seed": 3, "workers": 0} | changes
+    return list(training_stream(images, settings.pop("sampler"), **settings))
 
 
 def test_every_epoch_is_a_new_shuffle_of_distinct_images():
-    keys = [key for batch in Order(10, 5, steps=6, start=0, seed=0) for key in batch]
-    epochs = [[index for epoch, index in keys if epoch == e] for e in range(3)]
+    keys = [key for batch in Order(np.repeat(0, 10), Shuffled(), 5, steps=6, start=0, seed=0) for key in batch]
+    epochs = [[index for epoch, index, _ in keys if epoch == e] for e in range(3)]
     assert [sorted(epoch) for epoch in epochs] == [list(range(10))] * 3
     assert len({tuple(epoch) for epoch in epochs}) == 3
 
 
 def test_what_does_not_fill_a_batch_waits_for_the_next_shuffle():
-    keys = list(Order(10, 4, steps=4, start=0, seed=0))
+    keys = list(Order(np.repeat(0, 10), Shuffled(), 4, steps=4, start=0, seed=0))
     assert [len(batch) for batch in keys] == [4] * 4
-    assert [epoch for batch in keys for epoch, _ in batch] == [0] * 8 + [1] * 8
+    assert [epoch for batch in keys for epoch, _, _ in batch] == [0] * 8 + [1] * 8
 
 
 def test_a_set_smaller_than_a_batch_is_one_batch():
-    assert [len(batch) for batch in Order(3, 128, steps=2, start=0, seed=0)] == [3, 3]
+    assert [len(batch) for batch in Order(np.repeat(0, 3), Shuffled(), 128, steps=2, start=0, seed=0)] == [3, 3]
 
 
 @pytest.mark.parametrize("start", [1, 2, 5, 6])

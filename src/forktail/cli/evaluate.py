@@ -22,6 +22,10 @@ def evaluate(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Set one value of other data, such as data.unreadable=skip."),
     ] = None,
+    adapt: Annotated[
+        bool,
+        typer.Option("--adapt", help="Also let the method learn on the unlabelled test pictures: a transductive row."),
+    ] = False,
     by_class: Annotated[bool, typer.Option("--by-class", help="Print every class, too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of the table.")] = False,
 ) -> None:
@@ -29,10 +33,14 @@ def evaluate(
     from forktail import trained
     from forktail.cli.tables import inert_json, print_classes, print_metrics, read_prior
 
-    metrics = trained.evaluate_run(run, data, settings=settings or (), prior=read_prior(prior), device=device)
+    metrics = trained.evaluate_run(
+        run, data, settings=settings or (), prior=read_prior(prior), device=device, adapt=adapt
+    )
     if as_json:
         typer.echo(inert_json(metrics))
     else:
         print_metrics(metrics)
+        if adapt:
+            print_metrics(metrics["transductive"], "transductive")
         if by_class:
             print_classes(metrics)

@@ -107,6 +107,7 @@ class Augment:
     Args:
         preprocess: Size and normalisation.
         kind: One of these kinds.
+        erasing: How often a rectangle of 2 to 33 % of the area is replaced by noise (random erasing), in [0, 1].
 
     Raises:
         InputError: If ``kind`` is none of them.
@@ -119,6 +120,7 @@ class Augment:
 
     preprocess: Preprocess
     kind: AugmentKind
+    erasing: float = 0.0
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(AugmentKind):
@@ -145,7 +147,15 @@ class Augment:
                 for operation in random.choices(self._operations, k=2):
                     changed = operation(changed)
                 pixels = np.asarray(changed)
-        return self.preprocess.normalise(pixels)
+        inputs = self.preprocess.normalise(pixels)
+        return self._erase(inputs) if self.erasing else inputs
+
+    @cached_property
+    def _erase(self) -> Callable[[Tensor], Tensor]:
+        from timm.data.random_erasing import RandomErasing
+
+        erase: Callable[[Tensor], Tensor] = RandomErasing(self.erasing, mode="pixel", device="cpu")  # type: ignore[no-untyped-call]
+        return erase
 
     def _shifted(self, picture: Image.Image) -> npt.NDArray[np.uint8]:
         windows = self._windows
@@ -177,6 +187,26 @@ class Augment:
         fill = tuple(round(255 * level) for level in self.preprocess.mean)
         hints = {"magnitude_std": 0.5, "translate_const": int(0.45 * self.preprocess.size), "img_mean": fill}
         return list(rand_augment_ops(magnitude=9, prob=0.5, hparams=hints))
+
+
+@dataclass(frozen=True)
+class Views:
+    """See every picture in several ways, for methods that compare an image with itself.
+
+    Args:
+        transforms: One for each view.
+
+    Example:
+        >>> prepare = Preprocess(8, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+        >>> Views((Augment(prepare, "shift"), Augment(prepare, "shift")))(Image.new("RGB", (8, 8))).shape
+        torch.Size([2, 3, 8, 8])
+    """
+
+    transforms: tuple[Callable[[Image.Image], Tensor], ...]
+
+    def __call__(self, picture: Image.Image) -> Tensor:
+        """Turn an RGB picture into ``(V, 3, size, size)``."""
+        return torch.stack([transform(picture) for transform in self.transforms])
 
 
 def _flipped(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

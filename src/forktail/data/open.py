@@ -50,6 +50,7 @@ class DataSpec:
         validation: Hold out a validation part, unless the set brings one.
         unreadable: What to do about pictures that cannot be read: ``stop``, or ``skip`` them with a note.
         augment: Kind of augmentation; None takes what suits the set.
+        erasing: How often a rectangle of a training picture is erased (random erasing), in [0, 1].
         seed: All chance in the above.
 
     Raises:
@@ -65,6 +66,7 @@ class DataSpec:
     validation: bool = False
     unreadable: Unreadable = "stop"
     augment: AugmentKind | None = None
+    erasing: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -72,6 +74,8 @@ class DataSpec:
             if (value := getattr(self, name)) is not None and not (value and _is_unicode(value)):
                 found = f'data.{name} "{value}"'
                 raise InputError(found, expected="a name or path in Unicode", remedy="name it, or rename the file")
+        if not 0 <= self.erasing <= 1:
+            raise InputError(f"data.erasing = {self.erasing}", expected="a probability, 0 to 1")
         if not 0 <= self.seed < 2**32:
             raise InputError(f"data.seed {self.seed}", expected="0 or more, and less than 2^32")
         if self.unreadable not in get_args(Unreadable):

@@ -56,7 +56,7 @@ def _traced_cost(objective: Objective, shape: tuple[int, ...], num_classes: int)
     set_modes(traced)
     batch = Batch(
         inputs=torch.empty((IMAGES, *shape), device="meta"),
-        targets=torch.empty((IMAGES, num_classes), device="meta"),
+        targets=_targets(objective, num_classes),
         index=torch.zeros(IMAGES, dtype=torch.int64, device="meta"),
         progress=0.0,
         generator=torch.Generator(),
@@ -74,6 +74,12 @@ def _traced_cost(objective: Objective, shape: tuple[int, ...], num_classes: int)
     standing = {tensor.untyped_storage()._cdata for tensor in [*traced.parameters(), *traced.buffers()]}
     activations = sum(tensor.untyped_storage().nbytes() for mark, tensor in kept.items() if mark not in standing)
     return TrainingCost(int(counter.get_total_flops()) // IMAGES, activations // IMAGES)
+
+
+def _targets(objective: Objective, num_classes: int) -> Tensor:
+    if objective.needs_classes:
+        return torch.zeros(IMAGES, dtype=torch.int64, device="meta")
+    return torch.empty((IMAGES, num_classes), device="meta")
 
 
 def training_memory(objective: Objective, plan: Plan, batch: int, cost: TrainingCost) -> int:

@@ -22,6 +22,7 @@ from safetensors.numpy import save_file
 from torch import Tensor, nn
 
 from forktail.data.images import Images
+from forktail.data.sampling import Sampler, Shuffled
 from forktail.errors import InputError
 from forktail.files import write_atomically
 from forktail.run import Run, only_writer
@@ -36,6 +37,8 @@ from forktail.training.stream import Loaded, training_stream
 
 # Raise it when the same objective, images and plan come to give other numbers: stored stages are then made again.
 REVISION = 1
+
+SHUFFLED = Shuffled()
 
 O = TypeVar("O", bound=Objective)  # noqa: E741 - the objective that goes in comes out
 Arrays = dict[str, npt.NDArray[Any]]
@@ -94,35 +97,44 @@ class Engine:
         self.notes.append(text)
         self.progress.note(text)
 
-    def train(self, stage: str, objective: O, images: Images, plan: Plan | None = None) -> O:
+    def train(
+        self, stage: str, objective: O, images: Images, plan: Plan | None = None, sampler: Sampler = SHUFFLED
+    ) -> O:
         """Train an objective, or load it if the very same stage was trained before.
 
         A stage is named by its fingerprint: the objective's class, revision, structure, settings and state at entry,
-        the images and their transform, the plan, the seed, the stage's name, the kind of device and the versions of
-        torch and timm.
+        the images and their transform, the sampler, the plan, the seed, the stage's name, the kind of device and the
+        versions of torch and timm.
 
         Args:
             stage: Name of the stage, unique in its method.
             objective: What to train; it is trained in place.
             images: The training set with its transform.
             plan: How; by default the engine's plan.
+            sampler: What an epoch shows; by default every image once.
 
         Returns:
             The same objective, trained.
 
         Raises:
+            InputError: If the plan mixes images and the objective needs one class of each.
             KeyboardInterrupt: If Ctrl-C was pressed; all steps that are done are saved.
         """
         plan = plan or self.plan
+        if objective.needs_classes and plan.mix.active:
+            raise InputError(
+                f"plan.mix {plan.mix} in stage {stage}, which needs one class of each image",
+                remedy="set plan.mix.mixup = 0, plan.mix.cutmix = 0 and plan.mix.smoothing = 0",
+            )
         objective.to(self.runtime.device)
-        facts = self._facts(stage, objective, images, plan)
+        facts = self._facts(stage, objective, images, plan, sampler)
         place = Stage(self.cache / facts["fingerprint"])
         with only_writer(place.folder, wait=True), interrupts_between_steps() as interrupted:
             found = place.result.is_file()
             if not found:
                 threads = torch.get_num_threads()
                 with self.runtime.reproducible():
-                    self._run(place, objective, images, plan, facts, interrupted)
+                    self._run(place, objective, images, plan, sampler, facts, interrupted)
                 torch.set_num_threads(threads)
             facts = place.load_result(objective)
         self._record(facts, found=found)
@@ -224,12 +236,13 @@ class Engine:
             shape = tuple(images[0].shape)
         return training_cost(objective, shape, len(images.classes))
 
-    def _facts(self, stage: str, objective: Objective, images: Images, plan: Plan) -> Record:
+    def _facts(self, stage: str, objective: Objective, images: Images, plan: Plan, sampler: Sampler) -> Record:
         """Say what the stage is before it runs: its fingerprint, length and cost."""
         cost = self._cost(objective, images)
         flops_per_image = cost.flops
-        per_epoch = plan.steps_per_epoch(len(images))
-        batch = min(plan.batch_size, len(images))
+        shown = sampler.length(len(images))
+        per_epoch = plan.steps_per_epoch(shown)
+        batch = min(plan.batch_size, shown)
         steps = plan.epochs * per_epoch if plan.flops is None else int(plan.flops // (flops_per_image * batch))
         if plan.flops is not None and steps < 1:
             raise InputError(
@@ -244,6 +257,7 @@ class Engine:
             type(objective).revision,
             state_digest(objective),
             images.fingerprint,
+            sampler,
             plan,
             self.seed,
             stage,
@@ -265,6 +279,7 @@ class Engine:
         objective: Objective,
         images: Images,
         plan: Plan,
+        sampler: Sampler,
         facts: Record,
         interrupted: threading.Event,
     ) -> None:
@@ -276,7 +291,7 @@ class Engine:
         cursor = place.load_checkpoint(objective, optimizer)
         torch.set_num_threads(cursor.threads)
         stream = training_stream(
-            images, batch_size=plan.batch_size, steps=steps, start=cursor.step, seed=seed, workers=self.workers
+            images, sampler, batch_size=plan.batch_size, steps=steps, start=cursor.step, seed=seed, workers=self.workers
         )
         self.progress.begin(stage, cursor.step, steps)
         before, started, saved = cursor.seconds, time.perf_counter(), time.monotonic()
@@ -285,7 +300,7 @@ class Engine:
             schedule.step_update(step)
             with restored_generators(seed_of(seed, "step", step, self.runtime.rank), self.runtime.device):
                 set_modes(objective)
-                losses = objective(self._batch(loaded, seed, step, steps))
+                losses = objective(plan.mix(self._batch(loaded, seed, step, steps), len(images.classes)))
                 loss = losses.mean()
                 value = float(loss.detach())
                 optimizer.zero_grad(set_to_none=True)

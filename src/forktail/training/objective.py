@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal, final
+from typing import ClassVar, Literal, Protocol, final
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ class Batch:
     """What one training step sees.
 
     Args:
-        inputs: (B, 3, H, W) transformed pictures.
+        inputs: (B, 3, H, W) transformed pictures, or (B, V, 3, H, W) where the transform makes V views of each.
         targets: (B,) class indices or (B, C) soft targets.
         index: (B,) positions of the images in the training set.
         progress: Share of the stage that is done, in [0, 1).
@@ -38,6 +39,7 @@ class Objective(nn.Module, ABC):
     because the stage's fingerprint is taken from the module's ``repr`` and its state.
     """
 
+    needs_classes: ClassVar[bool] = False  # whether every image must have one class: mixing is then refused
     revision: ClassVar[int] = 1  # raise it when the meaning of the objective changes: stored stages are then retrained
 
     @abstractmethod
@@ -60,6 +62,31 @@ class Objective(nn.Module, ABC):
                 exempt |= {f"{prefix}.{name}" for name in names()}
         return exempt
 
+    def group_matcher(self, coarse: bool = False) -> Callable[[str], float]:
+        """Say how deep each parameter lies, for layer-wise decay; what stands on a backbone counts as its readout.
+
+        Args:
+            coarse: Ignored; timm's optimiser factory passes it.
+
+        Returns:
+            Chain index by parameter name.
+        """
+        chains = [
+            (f"{prefix}.", module)
+            for prefix, module in self.named_modules()
+            if callable(getattr(module, "unit_of", None))
+        ]
+
+        def known(name: str) -> int | None:
+            for prefix, module in chains:
+                if name.startswith(prefix):
+                    index: int = module.unit_of(name.removeprefix(prefix))
+                    return index
+            return None
+
+        last = max((index for name, _ in self.named_parameters() if (index := known(name)) is not None), default=0)
+        return lambda name: last if (index := known(name)) is None else index
+
 
 @final
 class Supervised(Objective):
@@ -79,6 +106,60 @@ class Supervised(Objective):
         """Return the (B,) losses of a batch in nats."""
         losses: Tensor = self.loss(self.network(batch.inputs), batch.targets)
         return losses
+
+
+@final
+class Deferred(Objective):
+    """A network whose loss is exchanged for a re-weighted one when most of the training is done (DRW, Cao et al. 2019).
+
+    Args:
+        network: Maps (B, 3, H, W) inputs to (B, C) logits.
+        early: The loss at first.
+        late: The loss afterwards; with class weights w, a batch counts as ``sum_i w_i l_i / sum_i w_i``, as in the
+            authors' code.
+        start: Share of the stage that is done when ``late`` takes over, in [0, 1].
+    """
+
+    def __init__(self, network: nn.Module, early: Loss, late: WeightedLoss, start: float) -> None:
+        super().__init__()
+        self.network = network
+        self.early = early
+        self.late = late
+        self.start = start
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return the (B,) losses of a batch in nats."""
+        outputs = self.network(batch.inputs)
+        if batch.progress < self.start:
+            early: Tensor = self.early(outputs, batch.targets)
+            return early
+        return weighted_mean(self.late, outputs, batch.targets)
+
+
+class WeightedLoss(Protocol):
+    """A loss that weighs each image by its class, such as `ClassBalanced`."""
+
+    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the (B,) losses, each times its image's weight."""
+        ...
+
+    def image_weights(self, targets: Tensor) -> Tensor:
+        """Return the (B,) weights."""
+        ...
+
+
+def weighted_mean(loss: WeightedLoss, logits: Tensor, targets: Tensor) -> Tensor:
+    """Scale a batch's weighted losses so that their plain mean is ``sum_i w_i l_i / sum_i w_i``.
+
+    Args:
+        loss: A loss with class weights.
+        logits: (B, C).
+        targets: (B,) classes or (B, C) soft targets.
+
+    Returns:
+        (B,) losses; they depend on which classes are in the batch.
+    """
+    return loss(logits, targets) * len(logits) / loss.image_weights(targets).sum()
 
 
 def freeze(module: nn.Module, norm: Literal["eval", "track"] = "eval") -> None:
