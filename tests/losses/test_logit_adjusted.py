@@ -47,3 +47,10 @@ def test_gradient_vanishes_where_the_adjusted_softmax_is_the_target():
     prior = torch.tensor([[0.7, 0.2, 0.1]], dtype=torch.float64)
     (gradient,) = torch.autograd.grad(LogitAdjusted([7, 2, 1])(logits, prior).sum(), logits)
     torch.testing.assert_close(gradient, torch.zeros(1, 3).double(), rtol=0, atol=1e-7)
+
+
+def test_livts_balanced_cross_entropy_of_a_mixed_image():
+    """Soft cross-entropy of softmax(z + tau log pi): pi = (3/4, 1/4), z = 0 and a half of each class."""
+    losses = LogitAdjusted([3, 1])(torch.zeros(1, 2).double(), torch.tensor([[0.5, 0.5]]).double())
+    expected = torch.tensor([math.log(4) - math.log(3) / 2], dtype=torch.float64)
+    torch.testing.assert_close(losses, expected, rtol=1e-6, atol=0)

@@ -24,7 +24,8 @@ class Loss(nn.Module, ABC):
     """A loss per image, in nats; never reduced, and one image's loss depends on that image alone.
 
     A final class implements ``per_image``, leaves ``forward`` alone, and keeps its constants as buffers, so that they
-    move and are saved with what holds the loss.
+    move and are saved with what holds the loss. Settings that are in no buffer stand in ``extra_repr``, since a stored
+    training stage is known by the objective's ``repr`` and state.
     """
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
@@ -62,6 +63,22 @@ class Loss(nn.Module, ABC):
         """
 
 
+def class_counts(counts: Counts) -> ClassCounts:
+    """Check what a loss was told of the training set.
+
+    Args:
+        counts: (C,) training images per class, each at least 1.
+
+    Returns:
+        The counts, C at least 2.
+
+    Example:
+        >>> class_counts([3, 1]).per_class
+        array([3, 1])
+    """
+    return counts if isinstance(counts, ClassCounts) else ClassCounts(np.asarray(counts))
+
+
 def class_prior(counts: Counts) -> npt.NDArray[np.float64]:
     """Turn counts into the prior of the training set.
 
@@ -75,8 +92,7 @@ def class_prior(counts: Counts) -> npt.NDArray[np.float64]:
         >>> class_prior([3, 1])
         array([0.75, 0.25])
     """
-    known = counts if isinstance(counts, ClassCounts) else ClassCounts(np.asarray(counts))
-    return known.prior
+    return class_counts(counts).prior
 
 
 def constant(values: npt.NDArray[np.float64]) -> Tensor:

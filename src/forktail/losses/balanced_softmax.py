@@ -8,8 +8,7 @@ import numpy as np
 from torch import Tensor
 from torch.nn import functional as F
 
-from forktail.labels import ClassCounts
-from forktail.losses._loss import Counts, Loss, constant
+from forktail.losses._loss import Counts, Loss, class_counts, constant
 
 
 @final
@@ -33,8 +32,7 @@ class BalancedSoftmax(Loss):
 
     def __init__(self, counts: Counts) -> None:
         super().__init__()
-        known = counts if isinstance(counts, ClassCounts) else ClassCounts(np.asarray(counts))
-        self.register_buffer("adjustment", constant(np.log(known.per_class)))
+        self.register_buffer("adjustment", constant(np.log(class_counts(counts).per_class)))
 
     def per_image(self, logits: Tensor, targets: Tensor) -> Tensor:
         """See the base class."""

@@ -16,8 +16,9 @@ class LogitAdjusted(Loss):
     """Cross-entropy of adjusted logits (Menon et al. 2021, eq. 10): ``-sum_c t_c log softmax(z + tau log pi)_c``.
 
     The logits themselves then speak of a uniform prior: predict with z, not with the adjusted logits. At tau = 1 it is
-    the balanced softmax (Ren et al. 2020), since ``log n_c`` and ``log pi_c`` differ by a constant. The released code
-    adds 1e-12 inside the logarithm, which no count of at least one can show.
+    the balanced softmax (Ren et al. 2020), since ``log n_c`` and ``log pi_c`` differ by a constant. LiVT's balanced
+    cross-entropy (Xu et al. 2023) is this loss under another name, soft targets included. The released code adds 1e-12
+    inside the logarithm, which no count of at least one can show. Cosines are multiplied by their scale first.
 
     Args:
         counts: (C,) training images per class.
