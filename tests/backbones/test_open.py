@@ -46,7 +46,7 @@ def test_timm_model_is_built_without_download():
         (BackboneSpec("vit_base_patch16_224.mea"), 'did you mean "vit_base_patch16_224.mae"'),
         (BackboneSpec(""), "no backbone named"),
         (BackboneSpec("qqqq"), "one of: tiny, "),
-        (BackboneSpec("resnet18"), "no adapter yet"),
+        (BackboneSpec("convnext_atto"), "no adapter yet"),
         (BackboneSpec("vit_tiny_patch16_224", weights="embedded"), "only one with embedded weights"),
         (BackboneSpec("tiny", weights="no/such/file.pth"), "no file no/such/file.pth"),
         (replace(TINY, input_size=30), "a multiple of 4"),

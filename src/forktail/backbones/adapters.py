@@ -64,6 +64,6 @@ def adapt(model: nn.Module) -> Layered:
         raise InputError(
             f"a backbone of class {name}",
             expected=f"one that has an adapter ({', '.join(sorted(_ADAPTERS))})",
-            remedy="there is no adapter yet for this family; choose a plain vision transformer",
+            remedy="there is no adapter yet for this family; choose a plain vision transformer or a ResNet",
         )
     return _ADAPTERS[name](model)

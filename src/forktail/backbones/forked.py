@@ -13,12 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from forktail.backbones.classifiers import linear_classifier
 from forktail.backbones.layered import Layered
 from forktail.errors import InputError
 from forktail.labels import TaskSplit
-
-# Small enough that the first scores are near zero, large enough that the backbone gets a gradient at the first step.
-CLASSIFIER_STD = 0.01
 
 
 @final
@@ -57,7 +55,11 @@ class Forked(nn.Module):
         own = {index: layers.pop(index) for index in _own_indices(depth, backbone.depth)}
         self.shared = _by_index(copy.deepcopy(layers))
         self.branches = nn.ModuleList(
-            _Branch(copy.deepcopy(own), copy.deepcopy(backbone.readout), _classifier(backbone, task.size, generator))
+            _Branch(
+                copy.deepcopy(own),
+                copy.deepcopy(backbone.readout),
+                linear_classifier(backbone.num_features, task.size, generator),
+            )
             for task in split.tasks
         )
         self.register_buffer("class_order", torch.from_numpy(split.order))
@@ -174,6 +176,20 @@ class Forked(nn.Module):
         classifier = self.classifier(task)
         return Layered(stem, units, self.layer(task, self.max_depth + 1), num_features=classifier.in_features)
 
+    def unit_of(self, parameter_name: str) -> int:
+        """Say to which layer a parameter belongs.
+
+        Args:
+            parameter_name: A name as in ``named_parameters()``.
+
+        Returns:
+            Chain index: 0 for the stem, 1..L for a unit, L + 1 for a readout or a classifier.
+        """
+        part, *rest = parameter_name.split(".")
+        if part == "shared":
+            return int(rest[0])
+        return int(rest[2]) if rest[1] == "layers" else self.max_depth + 1
+
     def _branch(self, task: int) -> _Branch:
         branch = self.branches[task]
         assert isinstance(branch, _Branch)
@@ -239,14 +255,6 @@ def _own_indices(depth: int, max_depth: int) -> range:
 
 def _by_index(layers: dict[int, nn.Module]) -> nn.ModuleDict:
     return nn.ModuleDict({str(index): layer for index, layer in layers.items()})
-
-
-def _classifier(backbone: Layered, num_classes: int, generator: torch.Generator) -> nn.Linear:
-    # Built without PyTorch's own initial values, which would draw from the global generator.
-    classifier = nn.Linear(backbone.num_features, num_classes, device="meta").to_empty(device="cpu")
-    nn.init.trunc_normal_(classifier.weight, std=CLASSIFIER_STD, generator=generator)
-    nn.init.zeros_(classifier.bias)
-    return classifier
 
 
 def _copy_state(source: nn.Module, target: nn.Module) -> None:

@@ -10,7 +10,7 @@ from typing import TypedDict
 import torch
 from torch import nn
 
-from forktail.backbones import timm_models
+from forktail.backbones import cifar_resnet, timm_models
 from forktail.backbones.adapters import adapt
 from forktail.backbones.layered import Layered
 from forktail.backbones.weight_files import ENDINGS, Facts, facts_in, load_weights, save_weights
@@ -27,8 +27,9 @@ class BackboneSpec:
     """Which backbone, with which initial weights.
 
     Args:
-        name: ``tiny``, or a timm name. A name with a tag (``vit_base_patch16_224.mae``) or ``hf-hub:...`` names weights
-            as well. May be empty if ``weights`` is a file that names its architecture.
+        name: ``tiny``, ``resnet32`` or another of CIFAR's residual networks, or a timm name. A name with a tag
+            (``vit_base_patch16_224.mae``) or ``hf-hub:...`` names weights as well. May be empty if ``weights`` is a
+            file that names its architecture.
         weights: ``random``, ``embedded`` (``tiny`` only), or a file of weights (.safetensors, .pth). None takes what
             the name implies: ``tiny`` its embedded weights, a tag the weights of the hub (the one case in which
             something is downloaded), any other name random weights. With a file, a tag still decides the
@@ -170,6 +171,14 @@ def input_facts(spec: BackboneSpec) -> InputFacts:
         return InputFacts(
             size=resolved.input_size or INPUT_SIZE, mean=half, std=half, interpolation="bicubic", crop=1.0
         )
+    if resolved.name in cifar_resnet.NUM_LAYERS:
+        return InputFacts(
+            size=resolved.input_size or cifar_resnet.INPUT_SIZE,
+            mean=cifar_resnet.MEAN,
+            std=cifar_resnet.STD,
+            interpolation="bicubic",
+            crop=1.0,
+        )
     config = timm_models.config(resolved.name)
     return InputFacts(
         size=resolved.input_size or config["input_size"][-1],
@@ -217,7 +226,9 @@ def _resolve(spec: BackboneSpec) -> BackboneSpec:
     file = None if spec.weights in {None, "random", "embedded"} else Path(str(spec.weights))
     if file and not os.path.isfile(file):
         raise InputError(
-            f"no file {file}", expected="'random', 'embedded' or a file of weights", remedy="check the path"
+            f"no file {file}",
+            expected="'random', 'embedded' or a file of weights",
+            remedy=_how_to_get_weights(spec.name, "check the path"),
         )
     facts: Facts = facts_in(file) if file else {}
     name = spec.name or facts.get("architecture", "")
@@ -232,8 +243,13 @@ def _resolve(spec: BackboneSpec) -> BackboneSpec:
 
 
 def _check_name(name: str) -> None:
-    if name == "tiny":
+    if name == "tiny" or name in cifar_resnet.NUM_LAYERS:
         return
+    base, _, tag = name.partition(".")
+    if base in cifar_resnet.NUM_LAYERS:
+        raise InputError(
+            f'no weights "{tag}" of {base}', expected=f'"{base}"', remedy=_how_to_get_weights(base, "leave out the tag")
+        )
     if os.path.exists(name):
         raise InputError(
             f'backbone "{name}" is a file or folder that is not called like weights',
@@ -256,7 +272,7 @@ def _check_embedded(name: str) -> None:
         raise InputError(
             f'embedded weights for "{name}"',
             expected='the backbone "tiny", the only one with embedded weights',
-            remedy="name a file of weights, or 'random'",
+            remedy=_how_to_get_weights(name, "name a file of weights, or 'random'"),
         )
     if not EMBEDDED.exists():
         raise InputError(
@@ -266,12 +282,21 @@ def _check_embedded(name: str) -> None:
         )
 
 
+def _how_to_get_weights(name: str, otherwise: str) -> str:
+    """Say what helps: of CIFAR's networks nobody publishes weights that every user could take."""
+    if name in cifar_resnet.NUM_LAYERS:
+        return f"take 'random', or make some with `forktail pretrain DATA --backbone {name} --out FOLDER`"
+    return otherwise
+
+
 def _construct(spec: BackboneSpec) -> nn.Module:
     """Build the foreign model; only a name that asks for weights brings some along."""
     if spec.name == "tiny":
         from forktail.backbones.tiny import INPUT_SIZE, tiny
 
         return tiny(input_size=spec.input_size or INPUT_SIZE, drop_path=spec.drop_path)
+    if spec.name in cifar_resnet.NUM_LAYERS:
+        return cifar_resnet.cifar_resnet(spec.name, drop_path=spec.drop_path)
     names_weights = "." in spec.name or timm_models.is_hub(spec.name)
     return timm_models.build(
         spec.name,

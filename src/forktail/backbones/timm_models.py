@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from forktail.backbones import cifar_resnet
 from forktail.errors import InputError, nearest
 from forktail.files import reason
 
@@ -55,7 +56,8 @@ def check_name(name: str) -> None:
 
     base, _, tag = name.partition(".")
     if not timm.is_model(base):
-        close = difflib.get_close_matches(base, ["tiny", *timm.list_models()], n=1) or SUGGESTED
+        known = ["tiny", *cifar_resnet.NUM_LAYERS, *timm.list_models()]
+        close = difflib.get_close_matches(base, known, n=1) or SUGGESTED
         raise InputError(f'no backbone named "{name}"', expected="tiny or a model of timm", remedy=nearest(base, close))
     tagged = timm.list_models(f"{base}.*", pretrained=True)
     if tag and name not in tagged:
@@ -87,13 +89,15 @@ def build(name: str, *, pretrained: bool, drop_path: float, input_size: int | No
             expected=f"{SMALLEST} pixels or more for a model of timm",
             remedy='raise backbone.input_size, or use the backbone "tiny"',
         )
+    # Only families with a position for every patch are built for a size; others, like ResNets, take any picture.
+    side = input_size if input_size is not None and config(name).get("fixed_input_size") else None
     with _loading(name) if pretrained or is_hub(name) else _building(name, input_size):
         return timm.create_model(
             name,
             pretrained=pretrained,
             num_classes=0,
             drop_path_rate=drop_path,
-            img_size=input_size,  # timm drops None, so that families without an input size can be built too
+            img_size=side,  # timm drops None
         )
 
 
@@ -101,10 +105,10 @@ def resize(model: Any, input_size: int | None) -> None:
     """Bring loaded position embeddings to another input size, by timm's own interpolation.
 
     Args:
-        model: A model of timm.
+        model: A model of timm; one without positions, such as a ResNet, takes any size as it is.
         input_size: Side of the input in pixels; None leaves it as it is.
     """
-    if input_size is not None:
+    if input_size is not None and hasattr(model, "set_input_size"):
         with _building(type(model).__name__, input_size):
             model.set_input_size(img_size=(input_size, input_size))
 

@@ -19,7 +19,7 @@ from forktail.files import reason, write_atomically
 
 ENDINGS = (".safetensors", ".pth", ".pt", ".bin")
 # What a checkpoint may hold beyond the backbone: classifiers, and the decoder of a masked autoencoder.
-BEYOND_BACKBONE = ("head.", "head_dist.", "classifier.", "decoder", "mask_token")
+BEYOND_BACKBONE = ("head.", "head_dist.", "classifier.", "fc.", "linear.", "decoder", "mask_token")
 KEY = "forktail"  # under which a file of ours says what it is
 
 log = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ def facts_in(file: Path) -> Facts:
 
 
 def load_weights(model: nn.Module, file: Path) -> None:
-    """Load a file strictly: every parameter of the backbone is in it, and nothing else but heads and decoders.
+    """Load a file strictly: every tensor of the backbone is in it, and nothing else but heads and decoders.
 
     Args:
         model: A model with timm's parameter names.
@@ -93,6 +93,8 @@ def load_weights(model: nn.Module, file: Path) -> None:
             _misfit(f"{file}: unexpected {name} {_shape(state[name])}", kind)
     for name, tensor in wanted.items():
         if name not in state:
+            if name.endswith(".num_batches_tracked"):  # a count that older checkpoints lack and nothing here reads
+                continue
             _misfit(f"{file}: {name} {_shape(tensor)} is missing", kind)
         found = state[name]
         if found.shape != tensor.shape:
@@ -107,7 +109,8 @@ def load_weights(model: nn.Module, file: Path) -> None:
             )
     if extra:
         log.warning("%s: left out, not part of the backbone: %s", file, ", ".join(extra))
-    model.load_state_dict({name: state[name] for name in wanted})
+    # A plain dictionary, which has no version: PyTorch then fills in the counts that are missing.
+    model.load_state_dict({name: state[name] for name in wanted if name in state})
 
 
 def _read(file: Path) -> Mapping[str, Tensor]:
