@@ -30,13 +30,14 @@ ALLOWED = {
     "evaluation": {"metrics", "data", "predictor", "training"},
     "methods": {"errors", "labels", "data", "backbones", "losses", "fisher", "theory", "training", "predictor"},
     "recipe": {"errors", "labels", "run", "runtime", "data", "backbones", "training", "methods"},
-    "pretraining": {*("errors", "run", "runtime", "data", "backbones", "losses", "training", "recipe")},
+    "pretraining": {*("errors", "run", "runtime", "data", "backbones", "losses", "training", "methods", "recipe")},
     "fitting": {
         *("errors", "labels", "files", "run", "data", "backbones", "training", "methods", "predictor", "evaluation"),
         *("recipe", "report"),
     },
     "trained": {"errors", "run", "runtime", "data", "methods", "predictor", "evaluation", "recipe"},
     "comparing": {"errors", "run", "data", "losses", "training", "methods", "recipe", "fitting", "report"},
+    "__main__": {"cli"},
     "cli": {
         *(
             "errors",

@@ -5,9 +5,11 @@ import importlib
 import numpy as np
 import pytest
 import torch
+from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from forktail.backbones import forked
+from forktail.backbones import classifiers
+from forktail.backbones.adapters import adapt
 from forktail.backbones.layered import Layered
 from forktail.backbones.open import BackboneSpec
 from forktail.data.augment import Augment, Preprocess
@@ -20,13 +22,18 @@ from forktail.training.plan import Plan
 
 COUNTS = [3, 12, 1, 8, 2, 6]  # not in the order of their size, so that a task's columns are no slice
 PREPROCESS = Preprocess(8, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+TINY = BackboneSpec("tiny", weights="random")
+VIT = BackboneSpec("vit_tiny_patch16_224", weights="random")
+VIT_ALONE = ("livt", "mae")  # methods for vision transformers alone
 PLAN = Plan(epochs=2, batch_size=8, lr=1e-2)
 
 
 def two_blocks(spec, seed=0):
-    """Stand in for `open_backbone`: a stem and two units on 8 x 8 pictures."""
+    """Stand in for `open_backbone`: a stem and two units on 8 x 8 pictures, with tokens if a ViT is asked for."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed % 2**31)
+        if spec.name == VIT.name:
+            return adapt(VisionTransformer(8, 4, embed_dim=12, depth=2, num_heads=3, num_classes=0))
         stem = nn.Sequential(nn.Flatten(), nn.Linear(192, 5), nn.Tanh())
         units = [nn.Sequential(nn.Linear(5, 5), nn.Tanh()) for _ in range(2)]
         return Layered(stem, units, nn.LayerNorm(5), num_features=5)
@@ -46,7 +53,7 @@ def draw(counts):
 @pytest.fixture(scope="module")
 def _small_backbone():
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(forked, "CLASSIFIER_STD", 1.0)  # scores that say something from the start
+        patched.setattr(classifiers, "CLASSIFIER_STD", 1.0)  # scores that say something from the start
         for name in [*method_names(), "_method"]:
             module = importlib.import_module(
                 find_method(name).__module__ if name[0] != "_" else f"forktail.methods.{name}"
@@ -56,18 +63,29 @@ def _small_backbone():
         yield
 
 
-@pytest.fixture(scope="module")
-def problem(_small_backbone):
-    """32 training images of six classes, in two tasks of three; the head is 1, 3, 5."""
+def small_problem(backbone=TINY):
     counts = ClassCounts(np.array(COUNTS))
     return Problem(
         train=draw(COUNTS).with_transform(Augment(PREPROCESS, "shift")),
         val=None,
         counts=counts,
         split=by_rank(counts, 2),
-        backbone_spec=BackboneSpec("tiny", weights="random"),
+        backbone_spec=backbone,
         preprocess=PREPROCESS,
     )
+
+
+@pytest.fixture(scope="module")
+def problem(_small_backbone):
+    """32 training images of six classes, in two tasks of three; the head is 1, 3, 5."""
+    return small_problem()
+
+
+@pytest.fixture(scope="module")
+def problem_of(_small_backbone):
+    """The same problem with a backbone that the method of this name can train."""
+    plain, tokens = small_problem(), small_problem(VIT)
+    return lambda name: tokens if name in VIT_ALONE else plain
 
 
 @pytest.fixture(scope="module")

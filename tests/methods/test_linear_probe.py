@@ -9,8 +9,9 @@ from torch import nn
 from forktail.backbones.layered import Layered
 from forktail.backbones.open import BackboneSpec
 from forktail.errors import InputError
+from forktail.methods._features import one_pass
 from forktail.methods._logistic_regression import most_evaluations
-from forktail.methods.linear_probe import LinearProbe, one_pass, standardisation
+from forktail.methods.linear_probe import LinearProbe, standardisation
 from forktail.training.cost import inference_flops
 from forktail.training.plan import Plan
 

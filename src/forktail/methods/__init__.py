@@ -8,9 +8,9 @@ import pkgutil
 from importlib.metadata import entry_points
 
 from forktail.errors import InputError, nearest
-from forktail.methods._method import Method, Problem
+from forktail.methods._method import Adapts, Method, Problem
 
-__all__ = ["Method", "Problem", "find_method", "method_names"]
+__all__ = ["Adapts", "Method", "Problem", "find_method", "method_names"]
 
 ENTRY_POINTS = "forktail.methods"  # an installed package's own methods: name -> module
 
@@ -23,7 +23,7 @@ def method_names() -> list[str]:
 
     Example:
         >>> method_names()[:3]
-        ['balanced_bce', 'balanced_softmax', 'ce']
+        ['balanced_bce', 'balanced_softmax', 'bbn']
     """
     return sorted(_own() | _installed())
 

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
+import torch
 from torch import nn
 
 from forktail.backbones.forked import Forked
@@ -61,6 +62,17 @@ class Problem:
         split = split or TaskSplit.single(self.counts.num_classes)
         return Forked(backbone, split, backbone.depth if depth is None else depth, seed_of(self.seed, "classifier"))
 
+    def generator(self, purpose: str) -> torch.Generator:
+        """Return a generator for something that a method draws before training, such as initial weights.
+
+        Args:
+            purpose: What the numbers are for.
+
+        Returns:
+            A fresh generator, the same at every call.
+        """
+        return torch.Generator().manual_seed(seed_of(self.seed, purpose))
+
     def spec(self, method: Method, **structure: Any) -> ModelSpec:
         """Say what a model of this problem is but for its weights.
 
@@ -98,10 +110,17 @@ def check_tau(tau: float) -> None:
 
 @dataclass(frozen=True)
 class Method(ABC):
-    """A system for long-tailed recognition; its fields are its hyper-parameters and the recipe's keys."""
+    """A system for long-tailed recognition; its fields are its hyper-parameters and the recipe's keys.
+
+    ``summary`` says in one line what it does, ``source`` where it comes from, ``stages`` what its stages and analyses
+    are called in a run's manifest, ``compute`` what training costs at default settings, in units of ``ce`` at the same
+    ``plan.epochs``.
+    """
 
     summary: ClassVar[str]
     source: ClassVar[str]
+    stages: ClassVar[tuple[str, ...]]
+    compute: ClassVar[float]
 
     @property
     def name(self) -> str:
@@ -124,3 +143,25 @@ class Method(ABC):
     @abstractmethod
     def fit(self, problem: Problem, engine: Engine) -> Predictor:
         """Train on a problem and return the model."""
+
+
+@dataclass(frozen=True)
+class Adapts(Method):
+    """A method that can go on learning on unlabelled test images.
+
+    What comes out has seen the test images: its figures are transductive, reported by themselves, and neither `fit` nor
+    a comparison ever asks for them.
+    """
+
+    @abstractmethod
+    def adapt(self, predictor: Predictor, images: Images, seed: int) -> Predictor:
+        """Adapt a trained model to unlabelled images.
+
+        Args:
+            predictor: What `fit` returned; it stays as it is.
+            images: Images with an augmenting transform; their labels are not to be looked at.
+            seed: Seed of all that is random in it.
+
+        Returns:
+            The adapted model.
+        """

@@ -31,6 +31,8 @@ class BalancedBCE(Method):
 
     summary = "LiVT's objective: binary cross-entropy on logits that are adjusted by the prior odds"
     source = "Xu et al. 2023 (LiVT), Theorem 2"
+    stages = ("training",)
+    compute = 1.0
 
     tau: float = 1.0
     rule: Literal["margin", "posterior"] = "margin"

@@ -23,6 +23,8 @@ class BalancedSoftmax(Method):
 
     summary = "cross-entropy of a softmax that counts the training images; logit adjustment at tau = 1"
     source = "Ren et al. 2020, eqs. 3 and 4, without the meta-sampler"
+    stages = ("training",)
+    compute = 1.0
 
     def network(self, spec: ModelSpec) -> Forked:
         """Return an untrained network of one task."""

@@ -23,6 +23,8 @@ class CE(Method):
 
     summary = "plain cross-entropy, the baseline that ignores the tail"
     source = "docs/theory; the field's common baseline"
+    stages = ("training",)
+    compute = 1.0
 
     def network(self, spec: ModelSpec) -> Forked:
         """Return an untrained network of one task."""

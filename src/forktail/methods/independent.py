@@ -31,6 +31,8 @@ class Independent(Method):
 
     summary = "two networks without sharing, one for the head and one for the tail"
     source = "OSDTW, eq. 14 and depth 0 of eq. 15"
+    stages = ("stage1-head", "stage1-tail")
+    compute = 2.0
 
     rule: Literal["margin", "posterior"] = "posterior"
     tau: float = 1.0

@@ -9,15 +9,14 @@ from dataclasses import dataclass
 from typing import final
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from forktail.backbones.forked import Forked
 from forktail.backbones.layered import Layered
 from forktail.backbones.open import open_backbone
-from forktail.data.images import Images
 from forktail.errors import InputError
+from forktail.methods._features import features_flops, training_features
 from forktail.methods._logistic_regression import (
     GRADIENT,
     MEMORY,
@@ -27,11 +26,9 @@ from forktail.methods._logistic_regression import (
 )
 from forktail.methods._method import Method, Problem, check_tau
 from forktail.predictor import ModelSpec, Predictor
-from forktail.training.cost import inference_flops
 from forktail.training.engine import Arrays, Engine
 from forktail.training.objective import freeze
 from forktail.training.stage import state_digest
-from forktail.training.stream import evaluation_batches
 
 ROUNDING = 1e-6  # a feature that varies by less than this share of its mean shows the last digits of float32 alone
 
@@ -58,6 +55,8 @@ class LinearProbe(Method):
 
     summary = "frozen features under a logit-adjusted linear classifier: seconds on a CPU"
     source = "Menon et al. 2021, eq. 10, on features that nothing trains"
+    stages = ("features", "classifier")
+    compute = 0.01
 
     tau: float = 1.0
     penalty: float = 5e-4
@@ -86,30 +85,18 @@ class LinearProbe(Method):
         backbone = network.path(0)
         freeze(backbone)
         self._check_budget(problem, engine, backbone)
-        features = self._features(problem, engine, backbone)
+        features = training_features(problem, engine, backbone)
         self._solve(problem, engine, backbone, features, network.classifier(0))
         return self.reads(network, problem.spec(self))
 
     def _check_budget(self, problem: Problem, engine: Engine, backbone: Layered) -> None:
-        cost = _features_flops(problem, backbone)
+        cost = features_flops(problem, backbone)
         cost += most_evaluations(self.max_iterations) * _evaluation_flops(problem, backbone)
         if engine.plan.flops is not None and cost > engine.plan.flops:
             raise InputError(
                 f"plan.flops = {engine.plan.flops:g}",
                 expected=f"at least {cost:g}, for one pass over the images and the classifier on their features",
             )
-
-    def _features(self, problem: Problem, engine: Engine, backbone: Layered) -> Tensor:
-        """Return the (N, D) features of all training images in double precision."""
-        images = problem.train.with_transform(problem.preprocess)
-        features = engine.keep(
-            "features",
-            [state_digest(backbone), images.fingerprint],
-            lambda: {"features": one_pass(backbone, images, engine)},
-            flops=_features_flops(problem, backbone),
-            memory=sum(parameter.nbytes for parameter in backbone.parameters()) + 4 * _numbers(problem, backbone),
-        )["features"]
-        return torch.tensor(features, dtype=torch.float64, device=engine.runtime.device)
 
     def _solve(
         self, problem: Problem, engine: Engine, backbone: Layered, features: Tensor, classifier: nn.Linear
@@ -150,38 +137,6 @@ class LinearProbe(Method):
             classifier.bias.copy_(biases - weights @ (mean / scale))
 
 
-@torch.no_grad()
-def one_pass(backbone: Layered, images: Images, engine: Engine) -> npt.NDArray[np.float32]:
-    """Compute the features of every image.
-
-    Args:
-        backbone: In evaluation mode, on the engine's device.
-        images: With their evaluation transform.
-        engine: Its device is used and its progress told.
-
-    Returns:
-        (N, D) features, in order.
-
-    Raises:
-        InputError: If a feature is not finite.
-    """
-    rows = []
-    engine.progress.begin("features", 0, len(images))
-    for inputs, _, index in evaluation_batches(images):
-        rows.append(backbone(inputs.to(engine.runtime.device)).float().cpu().numpy())
-        engine.progress.advance(int(index[-1]) + 1)
-    engine.progress.end(f"{len(images)} images")
-    features = np.concatenate(rows)
-    bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
-    if len(bad):
-        raise InputError(
-            f"{images.name(int(bad[0]))}: the backbone's features are not finite",
-            expected="finite weights",
-            remedy="name other backbone.weights",
-        )
-    return features
-
-
 def standardisation(features: Tensor) -> tuple[Tensor, Tensor]:
     """Say what brings every feature to zero mean and unit variance.
 
@@ -197,11 +152,6 @@ def standardisation(features: Tensor) -> tuple[Tensor, Tensor]:
     """
     mean, std = features.mean(0), features.std(0, correction=0)
     return mean, torch.where(std > ROUNDING * mean.abs(), std, torch.ones_like(std))
-
-
-def _features_flops(problem: Problem, backbone: Layered) -> float:
-    side = problem.preprocess.size
-    return float(problem.counts.total * inference_flops(backbone, (3, side, side)))
 
 
 def _numbers(problem: Problem, backbone: Layered) -> int:

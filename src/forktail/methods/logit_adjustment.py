@@ -27,6 +27,8 @@ class LogitAdjustment(Method):
 
     summary = "cross-entropy on prior-adjusted logits"
     source = "Menon et al. 2021, eq. 10"
+    stages = ("training",)
+    compute = 1.0
 
     tau: float = 1.0
 

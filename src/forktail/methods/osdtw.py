@@ -71,6 +71,8 @@ class OSDTW(Method):
 
     summary = "head and tail task, shared to the depth and with the weight that a Fisher criterion predicts to be best"
     source = "OSDTW, Algorithm 1, eqs. 14 to 18"
+    stages = ("stage1-head", "stage1-tail", "moments", "stage2", "refinement")
+    compute = 3.3
 
     reading: Literal["sandwich", "naive", "average", "unequal", "general", "refined", "raw"] = "sandwich"
     fisher: Literal["empirical", "monte_carlo", "ggn"] = "empirical"

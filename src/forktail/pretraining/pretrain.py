@@ -18,7 +18,7 @@ from forktail.data.images import DataSet
 from forktail.data.open import open_data
 from forktail.errors import InputError
 from forktail.losses.cross_entropy import CrossEntropy
-from forktail.pretraining.masked_autoencoder import MaskedAutoencoder
+from forktail.methods._masked_autoencoder import MaskedAutoencoder
 from forktail.recipe import Recipe, apply_settings, deciding, make_recipe
 from forktail.run import Run, only_writer
 from forktail.runtime import Runtime
@@ -85,7 +85,7 @@ def _pretrain(run: Run, recipe: Recipe, kind: Kind, dtype: str, progress: Progre
     preprocess = Preprocess(**input_facts(recipe.backbone))
     engine = recipe.engine(run, progress=progress)
     encoder = open_backbone(recipe.backbone, seed=seed_of(recipe.seed, "backbone"))
-    train = data.train.with_transform(Augment(preprocess, data.augment))
+    train = data.train.with_transform(Augment(preprocess, data.augment, recipe.data.erasing))
     measured: dict[str, Any] = {}
     if kind == "mae":
         autoencoder = MaskedAutoencoder(encoder, image_side=preprocess.size, seed=seed_of(recipe.seed, "decoder"))

@@ -10,7 +10,7 @@ from forktail.backbones.adapters import adapt
 from forktail.backbones.layered import Layered
 from forktail.backbones.tiny import tiny
 from forktail.errors import InputError
-from forktail.pretraining.masked_autoencoder import MaskedAutoencoder, normalised, patches_of, removed_patch_error
+from forktail.methods._masked_autoencoder import MaskedAutoencoder, normalised, patches_of, removed_patch_error
 from forktail.training.objective import Batch
 
 

@@ -101,7 +101,11 @@ class MaskedAutoencoder(Objective):
     ) -> None:
         super().__init__()
         if not isinstance(backbone.stem, VitStem) or not isinstance(backbone.readout, VitReadout):
-            raise InputError("masked auto-encoding with this backbone", expected="a plain vision transformer")
+            raise InputError(
+                "masked auto-encoding with this backbone",
+                expected="a plain vision transformer, such as tiny",
+                remedy="the methods mae and livt do without it where method.pretraining_epochs = 0",
+            )
         self.backbone = backbone
         self.norm = backbone.readout.norm  # the encoder's last layer; what comes after it pools the tokens
         self.mask = mask
