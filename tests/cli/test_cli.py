@@ -79,9 +79,9 @@ def pictures(tmp_path_factory):
 
 FLAGS = {
     "fit": {"data", "--method", "--backbone", "--recipe", "--set", "--out"},
-    "evaluate": {"run", "data", "--set", "--prior", "--json", "--device", "--by-class"},
+    "evaluate": {"run", "data", "--set", "--prior", "--json", "--device", "--by-class", "--adapt"},
     "predict": {"run", "pictures", "--top", "--prior", "--format", "--device"},
-    "methods": set(),
+    "methods": {"action", "name", "--json", "--markdown"},
     "compare": {
         *("data", "--methods", "--budget", "--seeds", "--backbone", "--recipe", "--set", "--out", "--jobs"),
     },
@@ -329,6 +329,15 @@ def test_evaluate_changes_nothing_in_the_run(trained):
     before = state()
     invoke("evaluate", trained, "--prior", "uniform")
     assert state() == before
+
+
+def test_a_transductive_row_is_printed_by_itself(data, tmp_path):
+    invoke("fit", data, "--method", "sade", "--set", "plan.epochs=0", "--out", tmp_path / "run")
+    lines = invoke("evaluate", tmp_path / "run", "--adapt").stdout.splitlines()
+    assert [line.split()[0] for line in lines if line.startswith(("accuracy", "transductive "))] == [
+        "accuracy", "transductive",
+    ]  # fmt: skip
+    assert lines[-1].startswith("transductive: these pictures were looked at before")
 
 
 def test_evaluate_on_other_data_says_so(trained, data, tmp_path):

@@ -128,6 +128,12 @@ DATA = Place(
             "recipe: data.augment = 'flip'; expected …'none', 'shift', 'shift-flip', 'crop-flip' or 'randaugment'",
         ),
         Row(
+            "a share of erased pictures above 1",
+            "fit glyphs --set data.erasing=25",
+            nothing,
+            "data.erasing = 25.0; expected a probability, 0 to 1",
+        ),
+        Row(
             "an unknown tail",
             "fit glyphs --set data.tail=pareto",
             nothing,

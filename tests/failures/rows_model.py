@@ -47,9 +47,9 @@ BACKBONE = Place(
         ),
         Row(
             "a family without adapter",
-            "fit glyphs --backbone resnet18",
+            "fit glyphs --backbone convnext_atto",
             nothing,
-            "a backbone of class timm.models.resnet.ResNet; expected one that has an adapter (timm.models.vision_transformer.VisionTransformer); there is no adapter yet for this family; choose a plain vision transformer",
+            "a backbone of class timm.models.convnext.ConvNeXt; expected one that has an adapter (forktail.backbones.cifar_resnet.CifarResNet, timm.models.resnet.ResNet, timm.models.vision_transformer.VisionTransformer); there is no adapter yet for this family; choose a plain vision transformer or a ResNet",
             after_notes=True,
         ),
         Row(

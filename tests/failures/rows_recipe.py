@@ -174,6 +174,30 @@ SETTINGS = Place(
             "recipe: plan.batch_size = 'big'; expected …a valid integer…",
         ),
         Row(
+            "label smoothing of all",
+            "fit glyphs --set plan.mix.smoothing=1",
+            nothing,
+            "plan.mix.smoothing = 1.0; expected a share in [0, 1)",
+        ),
+        Row(
+            "mixup in a method that is unknown to the plan",
+            "fit glyphs --set plan.mixup=0.8",
+            nothing,
+            'recipe: key "plan.mixup" is unknown; did you mean "plan.mix"?',
+        ),
+        Row(
+            "falls of the learning rate in no order",
+            'fit glyphs --set "plan.milestones=[0.9, 0.8]"',
+            nothing,
+            "plan.milestones = (0.9, 0.8); expected rising shares of the stage, each inside (0, 1)",
+        ),
+        Row(
+            "a layer decay above 1",
+            "fit glyphs --set plan.layer_decay=1.5",
+            nothing,
+            "plan.layer_decay = 1.5; expected a factor in (0, 1]",
+        ),
+        Row(
             "a number out of range",
             "fit glyphs --set plan.lr=-1",
             nothing,

@@ -1,0 +1,197 @@
+"""Every method on the same data, with three seeds and equal training compute, on two data sets and two backbones.
+
+    python benchmarks/methods.py                 # trains what is missing; interrupt it and start it again
+    python benchmarks/methods.py glyphs-vit      # one of the four alone
+    python benchmarks/methods.py --tables        # writes docs/comparison.md from benchmarks/results again
+
+The sets are named here before they were run, and none was dropped. Each is a single `forktail compare`, whose command
+stands above its table. Fashion-MNIST has to be there, in `$FORKTAIL_DATA/fashion-mnist` or where Debian's package puts
+it. The ResNet starts from weights that `forktail pretrain` makes first, on the embedded symbols, as the vision
+transformer's were made.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import forktail
+from forktail.cli.progress import watcher
+from forktail.methods import method_names
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+PAGE = ROOT / "docs" / "comparison.md"
+RUNS = Path("runs/methods")
+SEEDS = [0, 1, 2]
+COLUMNS = ("balanced", "many", "medium", "few")
+
+VIT = ("backbone.name=tiny",)
+RESNET_WEIGHTS = RUNS / "resnet14"
+RESNET = ("backbone.name=resnet14", "backbone.input_size=28", f"backbone.weights={RESNET_WEIGHTS}/encoder.safetensors")
+PRETRAIN = (
+    *("pretrain", "symbols", "--out", str(RESNET_WEIGHTS), "--set", "backbone.name=resnet14"),
+    *("--set", "backbone.input_size=28", "--set", "backbone.weights=random", "--set", "plan.epochs=10"),
+)
+PLAN = ("plan.batch_size=32", "split.shots=quantile")
+GLYPHS = ("data.n_max=20", "data.imbalance=10", "plan.epochs=15", *PLAN)
+FASHION = ("data.n_max=200", "data.imbalance=100", "plan.epochs=20", *PLAN)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One comparison.
+
+    Args:
+        title: What the table shows.
+        data: As in `forktail compare`.
+        settings: The rest of the recipe.
+    """
+
+    title: str
+    data: str
+    settings: tuple[str, ...]
+
+    def command(self, name: str) -> str:
+        """Return the command that makes it."""
+        words = " ".join(f"--set {setting}" for setting in self.settings)
+        seeds = ",".join(str(seed) for seed in SEEDS)
+        methods = ",".join(contestants(name))
+        return (
+            f"forktail compare {self.data} --methods {methods} --budget compute --seeds {seeds} --jobs 2 "
+            f"{words} --out {RUNS / name}"
+        )
+
+
+SETTINGS = {
+    "glyphs-vit": Setting("100 characters, imbalance 10, 0.36 M ViT", "glyphs", (*GLYPHS, *VIT)),
+    "fashion-vit": Setting("Fashion-MNIST-LT, imbalance 100, 0.36 M ViT", "fashion-mnist", (*FASHION, *VIT)),
+    "glyphs-resnet": Setting("100 characters, imbalance 10, ResNet-14", "glyphs", (*GLYPHS, *RESNET)),
+    "fashion-resnet": Setting("Fashion-MNIST-LT, imbalance 100, ResNet-14", "fashion-mnist", (*FASHION, *RESNET)),
+}
+VIT_ONLY = ("mae", "livt", "deit3")
+
+
+def contestants(setting: str) -> list[str]:
+    """List every method that its backbone allows, cross-entropy first: it is what the others are compared with."""
+    names = ["ce", *(name for name in method_names() if name != "ce")]
+    return [name for name in names if setting.endswith("-vit") or name not in VIT_ONLY]
+
+
+def measure(name: str) -> None:
+    """Train what is missing of one comparison and keep what it found."""
+    setting = SETTINGS[name]
+    if "resnet" in name and not (RESNET_WEIGHTS / "encoder.safetensors").is_file():
+        subprocess.run([sys.executable, "-m", "forktail", *PRETRAIN], check=True)
+    with watcher() as progress:
+        found = forktail.compare(
+            setting.data,
+            contestants(name),
+            budget="compute",
+            seeds=SEEDS,
+            settings=setting.settings,
+            out=RUNS / name,
+            jobs=2,
+            progress=progress,
+        )
+    results = found.results
+    kept = {
+        "command": setting.command(name),
+        "title": setting.title,
+        "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "torch": torch.__version__},
+        "cpu_hours": sum(run["seconds"] for row in results["methods"] for run in row["per_seed"]) / 3600,
+        "left_out": results["left_out"],
+        "methods": [_kept(row) for row in results["methods"]],
+    }
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"methods-{name}.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+
+
+def _kept(row: dict[str, Any]) -> dict[str, Any]:
+    names = (*COLUMNS, "nll", "training_flops", "inference_flops", "seconds")
+    return {
+        "method": row["label"],
+        "mean": {name: row["mean"][name] for name in names},
+        "standard_error": {name: row["standard_error"][name] for name in names},
+        "balanced_by_seed": [record["balanced"] for record in row["per_seed"]],
+        "difference_from_ce": row["difference"] and row["difference"]["balanced"],
+    }
+
+
+def page() -> str:
+    """Write the page of all results that are there."""
+    parts = [
+        "# Every method on the same data",
+        "Mean accuracy in percent over three seeds ± standard error, at equal training compute: each method may use"
+        " the floating-point operations of the plan's epochs of cross-entropy, in all its stages together. Balanced"
+        " accuracy is the mean over classes; *many*, *medium* and *few* are thirds of the classes by training images."
+        " The difference from cross-entropy is paired by seed, with its 95 % interval; three seeds make wide ones."
+        " Nothing was tuned to these sets: every method runs at its published hyper-parameters (`forktail methods show"
+        " NAME`), and"
+        " none of the settings is that of a paper. Short training on small pictures says which method copes with"
+        " little, not which wins on ImageNet-LT.",
+        "Written by `python benchmarks/methods.py --tables` from `benchmarks/results/methods-*.json`.",
+    ]
+    for name in SETTINGS:
+        path = RESULTS / f"methods-{name}.json"
+        if path.is_file():
+            parts.append(_section(json.loads(path.read_text(encoding="utf-8"))))
+    return "\n\n".join(parts) + "\n"
+
+
+def _section(kept: dict[str, Any]) -> str:
+    lines = [
+        f"## {kept['title']}",
+        "",
+        f"{kept['cpu_hours']:.1f} CPU hours.",
+        "",
+        "```",
+        kept["command"],
+        "```",
+        "",
+        "| method | balanced | many | medium | few | from cross-entropy | inference, MFLOP |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in kept["methods"]:
+        cells = [_spread(row, name) for name in COLUMNS]
+        lines.append(
+            f"| `{row['method']}` | {' | '.join(cells)} | {_difference(row['difference_from_ce'])} "
+            f"| {row['mean']['inference_flops'] / 1e6:.0f} |"
+        )
+    lines += [f"\nLeft out: `{run['label']}`, seed {run['seed']}: {run['reason']}" for run in kept["left_out"]]
+    return "\n".join(lines)
+
+
+def _spread(row: dict[str, Any], name: str) -> str:
+    mean, error = row["mean"][name], row["standard_error"][name]
+    return "" if mean is None else f"{100 * mean:.1f}" + ("" if error is None else f" ± {100 * error:.1f}")
+
+
+def _difference(found: dict[str, float] | None) -> str:
+    if found is None:
+        return ""
+    return f"{100 * found['mean']:+.1f} ({100 * found['low']:+.1f} to {100 * found['high']:+.1f})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help=f"which of {', '.join(SETTINGS)}; by default all")
+    parser.add_argument("--tables", action="store_true", help="only write the page again")
+    asked = parser.parse_args()
+    if not asked.tables:
+        for name in asked.names or SETTINGS:
+            measure(name)
+    PAGE.write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
