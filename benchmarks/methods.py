@@ -135,8 +135,8 @@ def page() -> str:
         " the floating-point operations of the plan's epochs of cross-entropy, in all its stages together. Balanced"
         " accuracy is the mean over classes; *many*, *medium* and *few* are thirds of the classes by training images."
         " The difference from cross-entropy is paired by seed, with its 95 % interval; three seeds make wide ones."
-        " Nothing was tuned to these sets: every method runs at its published hyper-parameters (`forktail methods show"
-        " NAME`), and"
+        " Nothing was tuned to these sets: every method runs at its defaults, the published hyper-parameters but for"
+        " what its page (`forktail methods show NAME`) says, and `rsg`'s late generation is not in its count;"
         " none of the settings is that of a paper. Short training on small pictures says which method copes with"
         " little, not which wins on ImageNet-LT.",
         "Written by `python benchmarks/methods.py --tables` from `benchmarks/results/methods-*.json`.",

@@ -30,6 +30,7 @@ def work(task, note):
     return None
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job inherits that it is ignored
     for task, failed in beside(sys.argv[3:], work, int(sys.argv[2]), lambda task, text: print("note", task, text)):
         print("over", task, failed, flush=True)
 """

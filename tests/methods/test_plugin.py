@@ -150,6 +150,14 @@ def test_a_wrong_option_of_it_gets_a_suggestion(small_npz, tmp_path):
         fitting.fit(small_npz, NAME, settings=["method.pases=2"], out=tmp_path / "run")
 
 
+@pytest.mark.usefixtures("installed")
+def test_one_that_does_not_state_its_cost_is_refused_by_name(site):
+    module = site / f"{NAME}.py"
+    module.write_text(module.read_text().replace("    compute = 1.0\n", ""))
+    with pytest.raises(InputError, match=f"{NAME}: EffectiveSampling does not state its compute; expected summary"):
+        find_method(NAME)
+
+
 def test_another_process_finds_it(site):
     path = os.pathsep.join([str(site), *filter(None, sys.path)])
     code = "from forktail.cli import main; main()"

@@ -45,7 +45,8 @@ class CosineClassifier(nn.Module):
         num_features: D.
         num_classes: C.
         scale: s; an inverse temperature that is not trained.
-        generator: Where the directions are drawn from, evenly.
+        generator: Where the directions are drawn from, evenly over the sphere (the released code draws them from a
+            cube).
 
     Example:
         >>> classifier = CosineClassifier(3, 2, scale=30.0, generator=torch.Generator().manual_seed(0))

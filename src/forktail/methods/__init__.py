@@ -13,6 +13,7 @@ from forktail.methods._method import Adapts, Method, Problem
 __all__ = ["Adapts", "Method", "Problem", "find_method", "method_names"]
 
 ENTRY_POINTS = "forktail.methods"  # an installed package's own methods: name -> module
+FACTS = "summary, source, stages and compute as class variables, as docs/methods.md lists them"
 
 
 def method_names() -> list[str]:
@@ -60,6 +61,9 @@ def find_method(name: str) -> type[Method]:
     ]
     if len(found) != 1:
         raise InputError(f"{path} defines {len(found)} methods", expected="exactly one final Method per file")
+    missing = [fact for fact in ("summary", "source", "stages", "compute") if not hasattr(found[0], fact)]
+    if missing:
+        raise InputError(f"{path}: {found[0].__name__} does not state its {' and '.join(missing)}", expected=FACTS)
     return found[0]
 
 

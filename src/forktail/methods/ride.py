@@ -43,7 +43,8 @@ class RIDE(Method):
 
     Args:
         num_experts: E.
-        shared_units: How many units of the backbone the experts share; None shares all but the last third.
+        shared_units: How many units of the backbone the experts share; None shares all but the last third. The authors'
+            ResNets are cut where a stage ends: 5 for ``resnet32``, 7 for ``resnet50``.
         s: Scale of the cosines.
         max_m: LDAM's margin of the rarest class, as a cosine.
         beta: Effective number of the deferred re-weighting.

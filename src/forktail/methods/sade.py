@@ -51,7 +51,8 @@ class SADE(Adapts):
     Args:
         tau: Strength of the reversed prior: 2 for CIFAR and ImageNet-LT, 1 for iNaturalist and Places.
         s: Scale of the cosines.
-        shared_units: How many units of the backbone the experts share; None shares all but the last third.
+        shared_units: How many units of the backbone the experts share; None shares all but the last third. The authors'
+            ResNets are cut where a stage ends: 5 for ``resnet32``, 7 for ``resnet50``.
         adaptation_epochs: At most so many passes over the test images.
         adaptation_lr: Learning rate of the experts' weights there: 0.1 CIFAR, 0.025 ImageNet-LT, 0.2 iNaturalist, 0.01
             Places.
