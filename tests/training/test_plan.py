@@ -59,6 +59,11 @@ def test_what_is_frozen_is_not_optimised():
     assert optimised == {id(p) for p in module[1].parameters()}
 
 
+def test_sgd_has_plain_momentum():
+    (group, *_) = Plan(optimizer="sgd").make_optimizer(nn.Linear(2, 1)).param_groups
+    assert (group["momentum"], group["nesterov"]) == (0.9, False)
+
+
 @pytest.mark.parametrize("name", ["adamw", "sgd", "lamb"])
 def test_every_optimiser_takes_a_step(name):
     module = nn.Linear(2, 1)

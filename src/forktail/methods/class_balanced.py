@@ -52,10 +52,11 @@ class ClassBalanced(Method):
         return Forked.single(open_backbone(spec.backbone), len(spec.classes))
 
     def reads(self, network: nn.Module, spec: ModelSpec) -> Predictor:
-        """Read outputs that the weights have freed of the training prior, as far as they do."""
-        if self.kind == "softmax":
-            return Predictor(network, spec, rule="adjusted", home="uniform")
-        return Predictor(network, spec, rule="margin", home="uniform", tau=0.0)
+        """Read outputs that the weights have freed of the training prior, as far as they do.
+
+        Those of the sigmoid kinds are no Bernoulli logits of the training data either: the weights tilt them.
+        """
+        return Predictor(network, spec, rule="adjusted", home="uniform")
 
     def fit(self, problem: Problem, engine: Engine) -> Predictor:
         """Train one network on all images."""

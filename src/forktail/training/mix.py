@@ -16,7 +16,7 @@ from forktail.training.objective import Batch
 @final
 @dataclass(frozen=True)
 class Mix:
-    """Blend the images of a batch in pairs, and their targets with them (torchvision's MixUp and CutMix).
+    """Blend the images of a batch in random pairs, and their targets with them (torchvision's MixUp and CutMix).
 
     One share lambda ~ Beta(alpha, alpha) serves a whole batch. Where both are on, each batch gets one of them, mixup
     and CutMix equally often. Smoothing comes last: ``(1 - s) t + s / C``, the true class included.
@@ -87,5 +87,8 @@ class Mix:
             if mixup
             else CutMix(alpha=self.cutmix, num_classes=num_classes)
         )
-        mixed: tuple[torch.Tensor, torch.Tensor] = blend(inputs, targets)
-        return mixed
+        # torchvision pairs neighbours, and some samplers put images of one class, or views of one image, side by side.
+        order = torch.randperm(len(inputs))
+        back = order.argsort()
+        mixed, soft = blend(inputs[order.to(inputs.device)], targets[order.to(targets.device)])
+        return mixed[back.to(inputs.device)], soft[back.to(targets.device)]

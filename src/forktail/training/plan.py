@@ -126,7 +126,7 @@ class Plan:
         moments = {"momentum": 0.9} if self.optimizer == "sgd" else {"betas": self.betas}
         optimizer: torch.optim.Optimizer = create_optimizer_v2(
             module,
-            opt=self.optimizer,
+            opt="momentum" if self.optimizer == "sgd" else self.optimizer,  # timm's "sgd" is Nesterov's
             lr=self.lr,
             weight_decay=self.weight_decay,
             layer_decay=self.layer_decay if self.layer_decay < 1 else None,
