@@ -56,7 +56,8 @@ class ClassAware:
     """Class-aware sampling (Kang et al. 2020): a shuffled cycle of classes, each giving ``each`` of its images in turn.
 
     Every class has a shuffled cycle of its images, too, so that within an epoch an image comes again only after all
-    others of its class; every epoch begins new cycles. An epoch shows N images, of every class equally many to within ``each``.
+    others of its class; every epoch begins new cycles. An epoch shows N images, of every class equally many to within
+    ``each``.
 
     Args:
         each: Consecutive images of one class.
