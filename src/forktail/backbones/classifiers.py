@@ -46,7 +46,8 @@ class CosineClassifier(nn.Module):
         num_classes: C.
         scale: s; an inverse temperature that is not trained.
         generator: Where the directions are drawn from, evenly over the sphere (the released code draws them from a
-            cube).
+            cube). They are as short as a linear classifier's rows: scores do not depend on their lengths, but Adam
+            turns a short row faster, and unit vectors would hardly turn in a short training.
 
     Example:
         >>> classifier = CosineClassifier(3, 2, scale=30.0, generator=torch.Generator().manual_seed(0))
@@ -57,7 +58,7 @@ class CosineClassifier(nn.Module):
 
     def __init__(self, num_features: int, num_classes: int, scale: float, generator: torch.Generator) -> None:
         super().__init__()
-        self.weight = nn.Parameter(F.normalize(torch.randn(num_classes, num_features, generator=generator)))
+        self.weight = nn.Parameter(CLASSIFIER_STD * torch.randn(num_classes, num_features, generator=generator))
         self.scale = scale
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import final
 
 import torch
+from timm.layers.pos_embed_sincos import build_sincos2d_pos_embed
 from torch import Tensor, nn
 
 from forktail.backbones.layered import Layered
@@ -79,7 +80,7 @@ class MaskedAutoencoder(Objective):
         backbone: A vision transformer; its stem, units and final norm are the encoder.
         image_side: Pixels along a picture's edge.
         mask: Share of the patches that is removed, in (0, 1).
-        width: Features of the decoder.
+        width: Features of the decoder; a multiple of 4, for its fixed sines and cosines of place.
         depth: Blocks of the decoder.
         heads: Attention heads of the decoder.
         seed: Seed of the decoder's initial weights.
@@ -87,6 +88,8 @@ class MaskedAutoencoder(Objective):
     Raises:
         InputError: If the backbone is not a plain vision transformer.
     """
+
+    position: Tensor
 
     def __init__(
         self,
@@ -107,7 +110,10 @@ class MaskedAutoencoder(Objective):
                 remedy="the methods mae and livt do without it where method.pretraining_epochs = 0",
             )
         self.backbone = backbone
-        self.norm = backbone.readout.norm  # the encoder's last layer; what comes after it pools the tokens
+        # The encoder's last layer; what comes after it pools the tokens. Where pooling comes first and its norm after,
+        # the decoder brings one for tokens.
+        norm = backbone.readout.norm
+        self.norm = nn.LayerNorm(backbone.num_features) if isinstance(norm, nn.Identity) else norm
         self.mask = mask
         tokens = backbone.stem.num_patches
         self.prefix = backbone.stem.num_prefix_tokens
@@ -119,9 +125,10 @@ class MaskedAutoencoder(Objective):
             )
             self.embed = nn.Linear(backbone.num_features, width)
             self.mask_token = nn.Parameter(torch.zeros(width).normal_(std=0.02))
-            self.position = nn.Parameter(torch.zeros(tokens, width).normal_(std=0.02))
             self.decoder = nn.TransformerEncoder(block, depth, nn.LayerNorm(width), enable_nested_tensor=False)
             self.pixels = nn.Linear(width, self.side * self.side * 3)
+        grid = round(tokens**0.5)
+        self.register_buffer("position", build_sincos2d_pos_embed([grid, grid], width))
 
     def extra_repr(self) -> str:
         """Say what the fingerprint of a stage has to know."""

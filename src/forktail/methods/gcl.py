@@ -23,7 +23,7 @@ from forktail.labels import ClassCounts
 from forktail.losses._log_odds import log_odds_against
 from forktail.methods._method import Method, Problem
 from forktail.methods._ranges import check_not_negative, check_positive
-from forktail.methods._two_stages import check_classifier_stage, scales_lr_ratio, two_plans
+from forktail.methods._two_stages import check_classifier_stage, two_plans
 from forktail.predictor import ModelSpec, Predictor
 from forktail.training.engine import Engine
 from forktail.training.mix import Mix
@@ -52,8 +52,7 @@ class GCL(Method):
         mixup: alpha of mixup in both stages.
         classifier_epochs: Length of the second stage; None is the authors' 30 epochs, or
             the plan's if they are fewer.
-        lr_ratio: Learning rate of the second stage over the plan's. None is 1 under SGD and 10 under other optimisers,
-            whose steps would hardly turn a new classifier; the authors' code comes to 0.02, in far more steps.
+        lr_ratio: Learning rate of the second stage over the plan's; the authors' code comes to 0.02, in far more steps.
     """
 
     summary = "cosine logits clouded by noise that grows for rare classes, then a classifier on balanced batches"
@@ -69,7 +68,7 @@ class GCL(Method):
     gamma: float = 1.0
     mixup: float = 1.0
     classifier_epochs: int | None = None
-    lr_ratio: float | None = None
+    lr_ratio: float = 1.0
 
     def __post_init__(self) -> None:
         for name in ("noise_mul", "m", "classifier_m", "gamma", "mixup"):
@@ -94,7 +93,7 @@ class GCL(Method):
             (lambda: self._features(problem), lambda: self._retraining(problem, problem.backbone())),
             classifier_epochs=self.classifier_epochs,
             published=EPOCHS,
-            lr_ratio=scales_lr_ratio(self.lr_ratio, engine.plan),
+            lr_ratio=self.lr_ratio,
         )
         first, second = (dataclasses.replace(plan, mix=Mix(mixup=self.mixup)) for plan in plans)
         trained = engine.train("training", self._features(problem), problem.train, first).network
