@@ -7,11 +7,12 @@ import numpy as np
 from forktail.data.drawing.distort import DRAWS, SIZE, distorted
 
 
-def by_pixel(bitmaps: np.ndarray, draws: np.ndarray) -> np.ndarray:
+def by_pixel(bitmaps: np.ndarray, draws: np.ndarray, turn: float = 0, pattern: np.ndarray | None = None) -> np.ndarray:
     """The slow oracle: one picture, pixel by pixel, the turn by sine and cosine of the angle."""
+    pattern = np.zeros((SIZE, SIZE)) if pattern is None else pattern
     ink = bitmaps[int(draws[0] * len(bitmaps))].astype(float)
     height, width = ink.shape
-    angle = 2 * math.atan(0.1317 * (2 * draws[1] - 1))
+    angle = 2 * math.atan(0.1317 * (2 * draws[1] - 1)) + 2 * math.atan(turn)
     slant = 0.25 * (2 * draws[2] - 1)
     tall = 0.52 + 0.26 * draws[3]
     wide = tall * (0.82 + 0.36 * draws[4])
@@ -30,7 +31,7 @@ def by_pixel(bitmaps: np.ndarray, draws: np.ndarray) -> np.ndarray:
                         level += ink[i, j] / 255 * (1 - abs(source_y - i)) * (1 - abs(source_x - j))
             slope = 0.4 * ((draws[9] - 0.5) * (row / 27 - 0.5) + (draws[10] - 0.5) * (column / 27 - 0.5))
             noise = 0.25 * (draws[DRAWS + row * SIZE + column] - 0.5)
-            grey = 0.35 * draws[7] + (0.3 + 0.35 * draws[8]) * level + slope + noise
+            grey = 0.35 * draws[7] + (0.3 + 0.35 * draws[8]) * level + slope + noise + pattern[row, column]
             picture[row, column] = 255 * min(max(1 - grey if draws[11] < 0.3 else grey, 0), 1)
     return picture
 
@@ -42,6 +43,15 @@ def test_against_a_loop_over_pixels() -> None:
     got = distorted(bitmaps, 5, np.random.RandomState(7))
     draws = np.random.RandomState(7).random_sample((5, DRAWS + SIZE * SIZE))
     expected = np.stack([by_pixel(bitmaps, row) for row in draws])
+    np.testing.assert_allclose(got, expected, atol=0.5 + 1e-6)
+
+
+def test_turned_and_patterned_characters_against_the_loop() -> None:
+    bitmaps = np.random.RandomState(0).randint(0, 256, (2, 4, 32, 30)).astype(np.uint8)  # a character each
+    pattern = np.random.RandomState(1).uniform(-0.3, 0.3, (4, SIZE, SIZE))
+    got = distorted(bitmaps, 4, np.random.RandomState(7), turn=0.6, pattern=pattern)
+    draws = np.random.RandomState(7).random_sample((4, DRAWS + SIZE * SIZE))
+    expected = np.stack([by_pixel(bitmaps[:, i], draws[i], 0.6, pattern[i]) for i in range(4)])
     np.testing.assert_allclose(got, expected, atol=0.5 + 1e-6)
 
 

@@ -1,1 +1,1 @@
-"""How the pictures of `glyphs` and `symbols` are drawn: fonts, random distortions, and which characters are twins."""
+"""How the pictures of `glyphs` and `symbols` are drawn: fonts, distortions, stripes, and which characters are twins."""
