@@ -6,6 +6,8 @@ import pytest
 from PIL import Image
 
 import forktail
+from forktail import trained
+from forktail.data.open import open_data
 from forktail.errors import InputError
 from forktail.fitting import fit
 from forktail.trained import evaluate_run, predict_files
@@ -84,6 +86,21 @@ def test_figures_of_an_adapted_model_stand_apart_and_nothing_in_the_run_changes(
     elsewhere = evaluate_run(run.path, str(small_npz), adapt=True, prior="train")["transductive"]
     assert (elsewhere["prior"], elsewhere["evaluated_on"]) == ("train", "test")
     assert {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()} == before
+
+
+def test_a_set_that_is_gone_is_missed_before_anything_is_measured(tmp_path, small_npz, monkeypatch):
+    """Other pictures are measured on; the run's own say how the method saw its pictures."""
+    (tmp_path / "own.npz").write_bytes(small_npz.read_bytes())
+    run = fit(tmp_path / "own.npz", "sade", settings=[*QUICK, "method.adaptation_epochs=1"], out=tmp_path / "run")
+    measured, opened = [], []
+    monkeypatch.setattr(trained, "evaluate", lambda *args, **options: measured.append(args) or {})
+    monkeypatch.setattr(trained, "open_data", lambda spec: opened.append(spec) or open_data(spec))
+    evaluate_run(run.path, adapt=True)
+    assert (len(measured), len(opened)) == (2, 1)  # once, though it is measured on as well
+    (tmp_path / "own.npz").unlink()
+    with pytest.raises(InputError, match=r"own\.npz"):
+        evaluate_run(run.path, str(small_npz), adapt=True)
+    assert len(measured) == 2
 
 
 def test_a_method_that_cannot_adapt_says_which_can(tmp_path, small_npz):

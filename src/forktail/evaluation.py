@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 
 from forktail.data.images import Images
+from forktail.data.texts import are_texts
 from forktail.metrics import evaluate_scores
 from forktail.predictor import Predictor, Prior
 from forktail.training.stream import evaluation_batches
@@ -63,7 +64,7 @@ def evaluate(predictor: Predictor, images: Images, *, on: str, prior: Prior | No
     uniform = None if prior is not None else scores - predictor.log_weights(None).double().cpu().numpy()
     metrics: Metrics = evaluate_scores(scores, images.labels, spec.class_counts, spec.split, shots, logits, uniform)
     for pair in metrics["confused"]:
-        pair["names"] = [images.name(index) for index in pair["positions"]]
+        pair["texts" if are_texts(images) else "names"] = [images.name(index) for index in pair["positions"]]
     named = predictor.home if prior is None else prior if isinstance(prior, str) else "given"
     tested = images.class_counts().tolist()
     facts = {"classes": list(spec.classes), "train_images": list(spec.counts), "test_images": tested}

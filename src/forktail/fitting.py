@@ -14,10 +14,12 @@ import numpy as np
 import torch
 
 import forktail
-from forktail.backbones.open import BackboneSpec, input_facts
+from forktail.backbones.open import BackboneSpec, input_facts, takes_texts, text_facts
 from forktail.data.augment import Augment, Preprocess
 from forktail.data.images import DataSet, Images
-from forktail.data.open import open_data
+from forktail.data.open import DataSpec, open_data
+from forktail.data.texts import are_texts
+from forktail.data.word_pieces import WordPieces
 from forktail.errors import InputError
 from forktail.evaluation import evaluate
 from forktail.files import write_atomically
@@ -149,11 +151,16 @@ def summary(data: DataSet, problem: Problem) -> list[str]:
         Sentences for the user.
     """
     spec, counts = problem.backbone_spec, problem.counts.per_class
-    weights = spec.weights or ("random" if spec.has_random_weights else "embedded" if spec.name == "tiny" else "hub")
+    brought = {"tiny": "embedded", "minilm": "installed"}.get(spec.name, "hub")
+    weights = spec.weights or ("random" if spec.has_random_weights else brought)
+    what = "texts" if are_texts(data.train) else "pictures"
+    prepared = problem.preprocess
+    size = f"{prepared.length} tokens" if isinstance(prepared, WordPieces) else f"{prepared.size} px"
+    frozen = f", its first {spec.frozen_units} units frozen" if spec.frozen_units else ""
     return [
-        f"{data.name}: {len(data.train)} training and {len(data.test)} test pictures of {len(counts)} classes,"
+        f"{data.name}: {len(data.train)} training and {len(data.test)} test {what} of {len(counts)} classes,"
         f" {counts.max()} to {counts.min()} a class",
-        f"backbone {spec.name or 'from file'}, weights {weights}, pictures at {problem.preprocess.size} px",
+        f"backbone {spec.name or 'from file'}{frozen}, weights {weights}, {what} at {size}",
         *data.notes,
     ]
 
@@ -242,14 +249,28 @@ def check_place(run: Run, recipe: Recipe) -> None:
             raise InputError(f"{run.path}: holds other files and no run", remedy="choose another --out")
         return
     if run.finished:
-        before, now = deciding(read_recipe(path)), deciding(tomllib.loads(recipe.to_toml()))
-        different = [key for key in {**before, **now} if before.get(key) != now.get(key)]
-        if different:
-            said = [f"{key} = {before.get(key, 'default')} there, {now.get(key, 'default')} now" for key in different]
-            raise InputError(
-                f"{run.path}: a finished run with another recipe ({'; '.join(said[:5])})",
-                remedy=f"choose another --out, such as {run.path}-2",
-            )
+        check_same_recipe(run, recipe)
+
+
+def check_same_recipe(run: Run, recipe: Recipe) -> None:
+    """Refuse finished work that was asked something else.
+
+    Args:
+        run: The run directory.
+        recipe: What is asked now.
+
+    Raises:
+        InputError: If the recipe there decides something else.
+    """
+    there = make_recipe(read_recipe(run.path / "recipe.toml"))  # what it does not say is at its default
+    before, now = (deciding(tomllib.loads(one.to_toml())) for one in (there, recipe))
+    different = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    if different:
+        said = [f"{key} = {before.get(key, 'default')} there, {now.get(key, 'default')} now" for key in different]
+        raise InputError(
+            f"{run.path}: a finished run with another recipe ({'; '.join(said[:5])})",
+            remedy=f"choose another --out, such as {run.path}-2",
+        )
 
 
 def _fit(
@@ -279,11 +300,10 @@ def _fit(
 
 def _cost(engine: Engine, predictor: Predictor, problem: Problem) -> dict[str, float]:
     """Say what the model costs, counted at fixed shapes; seconds stand in ``timing.jsonl``."""
-    side = problem.preprocess.size
     return {
         "training_flops": engine.flops,
         "training_memory": max((record.get("memory", 0) for record in engine.manifest), default=0),
-        "inference_flops": inference_flops(predictor.network, (3, side, side)),
+        "inference_flops": inference_flops(predictor.network, problem.preprocess.shape),
         "parameters": sum(parameter.numel() for parameter in predictor.network.parameters()),
     }
 
@@ -291,6 +311,8 @@ def _cost(engine: Engine, predictor: Predictor, problem: Problem) -> dict[str, f
 def _save_example(run: Run, images: Images, position: int) -> None:
     """Keep a small copy of a picture for the report; its name says nothing that the user chose."""
     picture = images.read(position)
+    if isinstance(picture, str):  # the report quotes it
+        return
     picture.thumbnail((EXAMPLE, EXAMPLE))
     write_atomically(run.path / "confused" / f"{position}.png", lambda part: picture.save(part, format="PNG"))
 
@@ -306,10 +328,10 @@ def make_problem(recipe: Recipe, data: DataSet) -> Problem:
         The problem.
     """
     spec = choose_backbone(recipe.backbone, data.train)
-    preprocess = Preprocess(**input_facts(spec))
+    preprocess = _preprocess(spec, data.train)
     counts = ClassCounts(data.train.class_counts())
     return Problem(
-        train=data.train.with_transform(Augment(preprocess, data.augment, recipe.data.erasing)),
+        train=data.train.with_transform(_augmented(preprocess, data, recipe.data)),
         val=data.val.with_transform(preprocess) if data.val is not None else None,
         counts=counts,
         split=recipe.split.split(counts),
@@ -319,8 +341,34 @@ def make_problem(recipe: Recipe, data: DataSet) -> Problem:
     )
 
 
+def _preprocess(spec: BackboneSpec, images: Images) -> Preprocess | WordPieces:
+    """Say how the data become inputs of the backbone, which has to be one for them."""
+    if takes_texts(spec) != are_texts(images):
+        named = spec.name or str(spec.weights)
+        found, other = ("pictures", "texts") if takes_texts(spec) else ("texts", "pictures")
+        raise InputError(
+            f"the data are {found}, and the backbone {named} takes {other}",
+            expected=f"a backbone for {found}",
+            remedy=f"choose --backbone {'minilm' if found == 'texts' else 'tiny, or another for pictures'}",
+        )
+    return WordPieces(**text_facts(spec)) if takes_texts(spec) else Preprocess(**input_facts(spec))
+
+
+def _augmented(preprocess: Preprocess | WordPieces, data: DataSet, spec: DataSpec) -> Augment | WordPieces:
+    """Return the training transform; there is none for texts but the one that is always there."""
+    if isinstance(preprocess, Preprocess):
+        return Augment(preprocess, data.augment, spec.erasing)
+    if data.augment != "none" or spec.erasing:
+        raise InputError(
+            f"data.augment = {data.augment} and data.erasing = {spec.erasing:g} for texts",
+            expected="none, which texts have",
+            remedy="leave them out",
+        )
+    return preprocess
+
+
 def choose_backbone(spec: BackboneSpec, images: Images) -> BackboneSpec:
-    """Fill in `tiny` where the pictures are small and nothing was named.
+    """Fill in `tiny` where the pictures are small and nothing was named, and `minilm` for texts.
 
     Args:
         spec: What the recipe says.
@@ -334,6 +382,8 @@ def choose_backbone(spec: BackboneSpec, images: Images) -> BackboneSpec:
     """
     if spec.name or spec.weights not in {None, "random", "embedded"}:
         return spec
+    if are_texts(images):
+        return dataclasses.replace(spec, name="minilm")
     side = typical_side(images)
     if side <= LARGE:
         return dataclasses.replace(spec, name="tiny")
@@ -360,7 +410,8 @@ def typical_side(images: Images, sample: int = 32) -> int:
         Pixels.
     """
     positions = np.linspace(0, len(images) - 1, min(sample, len(images))).astype(int)
-    return int(np.median([max(images.read(int(i)).size) for i in positions]))
+    pictures = (images.read(int(i)) for i in positions)
+    return int(np.median([max(picture.size) for picture in pictures if not isinstance(picture, str)]))
 
 
 def _environment(engine: Engine, data: DataSet) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from forktail.backbones.open import BackboneSpec
 from forktail.data.augment import Preprocess
 from forktail.data.loose_pictures import open_loose_picture
 from forktail.data.picture_files import as_rgb
+from forktail.data.word_pieces import WordPieces
 from forktail.errors import InputError, nearest
 from forktail.files import read_json, reason, write_atomically
 from forktail.labels import ClassCounts, TaskSplit
@@ -88,7 +89,7 @@ class ModelSpec:
         method: Name of the method that made it.
         options: The method's hyper-parameters.
         backbone: Which backbone; its initial weights are of no matter once the model is trained.
-        preprocess: How a picture becomes an input.
+        preprocess: How a picture or text becomes an input.
         classes: Names in class order.
         counts: Training images of each class.
         tasks: Classes of each task.
@@ -98,7 +99,7 @@ class ModelSpec:
     method: str
     options: dict[str, Any]
     backbone: BackboneSpec
-    preprocess: Preprocess
+    preprocess: Preprocess | WordPieces
     classes: tuple[str, ...]
     counts: tuple[int, ...]
     tasks: tuple[tuple[int, ...], ...]
@@ -128,10 +129,10 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What is said of one picture.
+    """What is said of one picture or text.
 
     Args:
-        picture: Its path, or its number.
+        picture: Its path, or its number; a text itself.
         classes: The likeliest classes, best first.
         probabilities: Their probabilities under the prior that was asked for.
     """
@@ -249,10 +250,10 @@ class Predictor(nn.Module):
         top: int = 1,
         batch_size: int = 64,
     ) -> list[Prediction]:
-        """Classify pictures.
+        """Classify pictures, or texts if the model was trained on texts.
 
         Args:
-            images: Paths, PIL pictures of any mode, or (H, W[, 3]) uint8 arrays.
+            images: Paths, PIL pictures of any mode, or (H, W[, 3]) uint8 arrays. For a model of texts: the texts.
             prior: The class prior to assume: ``uniform``, ``train``, one number per class; None is the method's own.
             top: How many classes to report for each picture.
             batch_size: Pictures at a time.
@@ -266,7 +267,7 @@ class Predictor(nn.Module):
         predictions: list[Prediction] = []
         for first in range(0, len(images), batch_size):
             batch = images[first : first + batch_size]
-            inputs = torch.stack([self.spec.preprocess(as_picture(image)) for image in batch])
+            inputs = torch.stack([as_input(self.spec.preprocess, image) for image in batch])
             probabilities = torch.softmax(self(inputs.to(offset.device)) + offset, dim=1).cpu()
             best = probabilities.topk(min(top, len(self.spec.classes)), dim=1)
             found = zip(batch, best.values.tolist(), best.indices.tolist(), strict=True)
@@ -275,6 +276,47 @@ class Predictor(nn.Module):
                 predictions.append(Prediction(name, tuple(self.spec.classes[i] for i in indices), tuple(values)))
         self.train(was_training)
         return predictions
+
+
+def as_input(preprocess: Preprocess | WordPieces, example: Image.Image | npt.NDArray[np.uint8] | str | Path) -> Tensor:
+    """Prepare what a user hands over for a model.
+
+    Args:
+        preprocess: The model's own.
+        example: Whatever stands for a picture; for a model of texts a text.
+
+    Returns:
+        The input.
+
+    Raises:
+        InputError: If it is no picture, or no text for a model of texts.
+    """
+    if not isinstance(preprocess, WordPieces):
+        return preprocess(as_picture(example))
+    if not isinstance(example, str):
+        raise InputError(f"a {type(example).__name__} for a model of texts", expected="a text")
+    return preprocess(example)
+
+
+def for_pictures(preprocess: Preprocess | WordPieces) -> Preprocess:
+    """Refuse texts, for a method that cannot do without pictures.
+
+    Args:
+        preprocess: Of a problem or a model.
+
+    Returns:
+        The same.
+
+    Raises:
+        InputError: If the inputs are texts.
+    """
+    if isinstance(preprocess, WordPieces):
+        raise InputError(
+            "texts, and a method that works on the pixels or places of pictures",
+            expected="pictures",
+            remedy="choose a method that takes any input, such as osdtw, logit_adjustment or ce",
+        )
+    return preprocess
 
 
 def as_picture(image: Image.Image | npt.NDArray[np.uint8] | str | Path) -> Image.Image:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from forktail.data.augment import Augment
-from forktail.data.images import Images
+from forktail.data.images import DataSet, Images
 from forktail.data.loose_pictures import find_pictures, open_loose_picture
 from forktail.data.open import DataSpec, open_data, open_labelled
+from forktail.data.texts import texts_in
+from forktail.data.word_pieces import WordPieces
 from forktail.errors import InputError
 from forktail.evaluation import evaluate
 from forktail.methods import Adapts, Method, find_method, method_names
-from forktail.predictor import Prediction, Predictor, Prior, load_weights, read_spec
+from forktail.predictor import Prediction, Predictor, Prior, for_pictures, load_weights, read_spec
 from forktail.recipe import Recipe, apply_settings, make_recipe, read_recipe
 from forktail.run import Run
 from forktail.runtime import Runtime
@@ -84,13 +87,14 @@ def evaluate_run(
     predictor = load(run.path, device=device)
     method = _adapting(predictor) if adapt else None
     recipe = make_recipe(read_recipe(run.path / "recipe.toml"))
-    test, on, notes = _pictures(predictor, recipe, data, list(settings))
+    own = functools.cache(lambda: open_data(recipe.data))  # opened once, and only where it is asked for
+    test, on, notes = _pictures(predictor, recipe, own, data, list(settings))
+    # The method sees the pictures augmented as in training. All sets are opened before anything is measured.
+    augment = Augment(for_pictures(predictor.spec.preprocess), own().augment, recipe.data.erasing) if adapt else None
     measured = evaluate(predictor, test, on=on, prior=prior, shots=recipe.split.shots)
     found = {**measured, "notes": list(notes)} if notes else measured
-    if method is None:
+    if method is None or augment is None:
         return found
-    # It sees the pictures augmented as in training.
-    augment = Augment(predictor.spec.preprocess, open_data(recipe.data).augment, recipe.data.erasing)
     adapted = method.adapt(predictor, test.with_transform(augment), recipe.seed)
     measured = evaluate(adapted, test, on=on, prior=prior, shots=recipe.split.shots)
     return {**found, "transductive": {**measured, "notes": [TRANSDUCTIVE]}}
@@ -110,12 +114,12 @@ def _adapting(predictor: Predictor) -> Adapts:
 
 
 def _pictures(
-    predictor: Predictor, recipe: Recipe, data: str | None, settings: list[str]
+    predictor: Predictor, recipe: Recipe, own: Callable[[], DataSet], data: str | None, settings: list[str]
 ) -> tuple[Images, str, tuple[str, ...]]:
     """Open what is measured on; say what it is called and what a user should know."""
     if data is None or (data.rstrip("/") == recipe.data.path and not settings):
         _check_settings(settings, data)
-        return open_data(recipe.data).test, "test", ()
+        return own().test, "test", ()
     test, notes = open_labelled(_other_data(data, settings))
     if test.classes != predictor.spec.classes:
         test = _as_the_model_counts(test, predictor.spec.classes, data)
@@ -158,19 +162,22 @@ def predict_files(
     top: int = 1,
     device: str = "cpu",
 ) -> tuple[list[Prediction], list[str]]:
-    """Classify picture files.
+    """Classify picture files, or for a model of texts the lines of text files.
 
     Args:
         path: A run directory.
-        pictures: Files, or folders of pictures.
+        pictures: Files, or folders of pictures; text files with one text a line.
         prior: Class prior to assume; None is the method's own.
         top: How many classes to report for each picture.
         device: ``auto``, ``cpu`` or ``cuda``.
 
     Returns:
-        One prediction for each picture that can be read, and why the others cannot.
+        One prediction for each picture that can be read, or for each text, and why the others cannot.
     """
     predictor = load(path, device=device)
+    if isinstance(predictor.spec.preprocess, WordPieces):
+        texts = [text for file in pictures for text in texts_in(Path(file))]
+        return predictor.predict(texts, prior=prior, top=top), []
     files = find_pictures([Path(picture) for picture in pictures])
     predictions: list[Prediction] = []
     problems: list[str] = []

@@ -8,6 +8,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
@@ -20,7 +21,7 @@ from forktail.fitting import fit
 from forktail.labels import TaskSplit
 from forktail.losses.balanced_bce import BalancedBCE
 from forktail.pretraining.pretrain import pretrain
-from forktail.trained import evaluate_run
+from forktail.trained import evaluate_run, load
 from forktail.training.cost import inference_flops
 
 SPLIT = TaskSplit((np.array([4, 0, 2]), np.array([3, 1])))
@@ -115,6 +116,23 @@ def test_an_encoder_keeps_its_statistics_during_the_refinement(tmp_path, small_n
     assert any(name.endswith("running_var") for name in shared)
     for name in shared:
         torch.testing.assert_close(refined[name], stage2[name], rtol=0, atol=0)
+
+
+def test_decoders_of_stage_1_get_the_statistics_of_what_the_shared_encoder_gives_them(tmp_path, small_npz):
+    options = ["method.depth=2", "method.decoders=stage1", "method.refinement_epochs=0"]
+    settings = [*QUICK, "backbone.name=resnet8", "backbone.weights=random", "backbone.input_size=28", *options]
+    run = fit(small_npz, "osdtw", settings=settings, out=tmp_path / "run")
+    predictor = load(run.path)
+    network = predictor.network.train()
+    layers = {name: layer for name, layer in network.named_modules() if isinstance(layer, nn.BatchNorm2d)}
+    kept, seen = {name: layer.running_mean.clone() for name, layer in layers.items()}, {}
+    for name, layer in layers.items():
+        layer.register_forward_pre_hook(lambda _, inputs, name=name: seen.update({name: inputs[0].mean((0, 2, 3))}))
+    pictures = np.load(small_npz)["x_train"]  # all of them are one batch
+    network(torch.stack([predictor.spec.preprocess(Image.fromarray(picture).convert("RGB")) for picture in pictures]))
+    assert len([name for name in layers if "shared" not in name]) >= 2  # of two decoders
+    for name, mean in seen.items():
+        torch.testing.assert_close(kept[name], mean, rtol=1e-3, atol=1e-4)
 
 
 def test_pretrained_weights_start_a_fit(tmp_path, small_npz):

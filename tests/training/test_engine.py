@@ -327,6 +327,21 @@ def test_plans_divide_the_compute_that_is_left(tmp_path, images):
         engine.plans([(Toy, images, 1)], reserve=0.9 * budget)
 
 
+def test_less_than_a_step_is_refused_in_the_same_words_by_plans_and_by_a_stage_without_any(tmp_path, images):
+    step = 8 * make_engine(tmp_path).flops_per_epoch(Toy(), images) / len(images)
+    remedy = r"expected at least .*, one step; raise plan\.flops, or plan\.epochs in a comparison"
+    short = make_engine(tmp_path / "short", Plan(batch_size=8, flops=0.999 * step))
+    with pytest.raises(InputError, match=rf"^stage toy: .* are for it; {remedy}"):
+        short.train("toy", Toy(), images)
+    halves = make_engine(tmp_path / "halves", Plan(batch_size=8, flops=1.998 * step))
+    with pytest.raises(InputError, match=rf"leaves .* to a stage; {remedy}"):
+        halves.plans([(Toy, images, 1), (Toy, images, 1)])
+    enough = make_engine(tmp_path / "enough", Plan(batch_size=8, flops=2 * step))
+    for name, plan in zip("ab", enough.plans([(Toy, images, 1), (Toy, images, 1)]), strict=True):
+        enough.train(name, Toy(), images, plan)
+    assert [record["steps"] for record in enough.manifest] == [1, 1]
+
+
 def test_the_cost_of_an_epoch_is_what_an_epoch_is_charged(tmp_path, images):
     engine = make_engine(tmp_path / "run", Plan(epochs=1, batch_size=9))  # 18 images in full batches
     engine.train("one", Toy(), images)

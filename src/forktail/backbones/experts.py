@@ -11,6 +11,7 @@ from typing import Any, final
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from forktail.backbones.layered import Layered
 from forktail.errors import InputError
@@ -62,6 +63,23 @@ class Branched(nn.Module):
         """
         part, *rest = parameter_name.split(".")
         return int(rest[0]) if part == "shared" else self.depth + 1 + int(rest[1])
+
+
+def rows_of(hidden: Any, which: slice | Tensor) -> Any:
+    """Take some images' part of what travels between the units.
+
+    Args:
+        hidden: A tensor or a nest of tensors, images first.
+        which: The images.
+
+    Returns:
+        The same nest.
+
+    Example:
+        >>> rows_of((torch.arange(4), torch.ones(4, 2)), slice(0, 4, 2))[0]
+        tensor([0, 2])
+    """
+    return pytree.tree_map(lambda values: values[which], hidden)
 
 
 @final

@@ -12,11 +12,12 @@ from torch import nn
 
 from forktail.backbones import cifar_resnet, timm_models
 from forktail.backbones.adapters import adapt
+from forktail.backbones.frozen_units import with_long_stem
 from forktail.backbones.layered import Layered
 from forktail.backbones.weight_files import ENDINGS, Facts, facts_in, load_weights, save_weights
 from forktail.errors import InputError
 
-# `tiny`, which builds on timm, is imported where it is needed: timm takes seconds.
+# `tiny` and `minilm`, which build on timm, are imported where they are needed: timm takes seconds.
 
 EMBEDDED = Path(__file__).with_name("tiny.safetensors")
 LARGEST = 8192  # pixels: no network of today takes more, and a typing error would fill the memory
@@ -27,18 +28,23 @@ class BackboneSpec:
     """Which backbone, with which initial weights.
 
     Args:
-        name: ``tiny``, ``resnet32`` or another of CIFAR's residual networks, or a timm name. A name with a tag
-            (``vit_base_patch16_224.mae``) or ``hf-hub:...`` names weights as well. May be empty if ``weights`` is a
-            file that names its architecture.
+        name: ``tiny``, ``resnet32`` or another of CIFAR's residual networks, ``minilm`` for texts, or a timm name. A
+            name with a tag (``vit_base_patch16_224.mae``) or ``hf-hub:...`` names weights as well. May be empty if
+            ``weights`` is a file that names its architecture.
         weights: ``random``, ``embedded`` (``tiny`` only), or a file of weights (.safetensors, .pth). None takes what
-            the name implies: ``tiny`` its embedded weights, a tag the weights of the hub (the one case in which
-            something is downloaded), any other name random weights. With a file, a tag still decides the
-            normalisation of the pictures: ``vit_base_patch16_224.mae`` for weights that expect ImageNet's.
+            the name implies: ``tiny`` its embedded weights, ``minilm`` those of an installed package, a tag the
+            weights of the hub (the one case in which something is downloaded), any other name random weights. With a
+            file, a tag still decides the normalisation of the pictures: ``vit_base_patch16_224.mae`` for weights that
+            expect ImageNet's.
         drop_path: Rate of stochastic depth at the last unit, in [0, 1).
-        input_size: Side of the square input in pixels; None for the architecture's own.
+        input_size: Side of the square input in pixels; None for the architecture's own. Of ``minilm``: tokens of a
+            text, 3 to 512; None is 32.
+        frozen_units: The stem and so many of the first units stay as they are, and count as the stem; the others are
+            units 1, 2, ... of what remains.
 
     Raises:
-        InputError: If ``drop_path`` is no rate, ``input_size`` no number of pixels, or a name is no Unicode.
+        InputError: If ``drop_path`` is no rate, ``input_size`` no number of pixels, ``frozen_units`` negative, or a
+            name is no Unicode.
 
     Example:
         >>> BackboneSpec("tiny", weights="random").drop_path
@@ -49,12 +55,15 @@ class BackboneSpec:
     weights: str | None = None
     drop_path: float = 0.0
     input_size: int | None = None
+    frozen_units: int = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.drop_path < 1:
             raise InputError(f"backbone.drop_path {self.drop_path}", expected="a rate from 0 to below 1")
         if self.input_size is not None and not 1 <= self.input_size <= LARGEST:
             raise InputError(f"backbone.input_size {self.input_size}", expected=f"1 to {LARGEST} pixels")
+        if self.frozen_units < 0:
+            raise InputError(f"backbone.frozen_units = {self.frozen_units}", expected="a whole number >= 0")
         try:
             f"{self.name}{self.weights}".encode()
         except UnicodeEncodeError:
@@ -66,8 +75,8 @@ class BackboneSpec:
 
     @property
     def has_random_weights(self) -> bool:
-        """True if nobody trained the weights: neither ``tiny``, nor a tag, the hub or a file brings any."""
-        brings = self.name == "tiny" or "." in self.name or ":" in self.name
+        """True if nobody trained the weights: neither ``tiny``, ``minilm``, a tag, the hub or a file brings any."""
+        brings = self.name in ("tiny", "minilm") or "." in self.name or ":" in self.name
         return self.weights == "random" or (self.weights is None and not brings)
 
     @classmethod
@@ -97,8 +106,17 @@ class InputFacts(TypedDict):
     crop: float
 
 
+class TextFacts(TypedDict):
+    """How texts must be prepared for a backbone: the number of tokens, and the word pieces, one a line."""
+
+    length: int
+    vocabulary: str
+
+
 def open_backbone(spec: BackboneSpec, seed: int = 0) -> Layered:
     """Build a backbone and give it its initial weights.
+
+    Units that are to stay frozen are a part of its stem; they are frozen where it is trained.
 
     Args:
         spec: Which one.
@@ -122,9 +140,20 @@ def open_backbone(spec: BackboneSpec, seed: int = 0) -> Layered:
         # Weights of a file are loaded at the size they were made for; only then are they brought to another.
         model = _construct(replace(resolved, input_size=facts_in(file).get("input_size")) if file else resolved)
     if file:
-        load_weights(model, file)
+        _load(model, file, resolved.name)
         timm_models.resize(model, resolved.input_size)
-    return adapt(model)
+    return with_long_stem(adapt(model), resolved.frozen_units)
+
+
+def _load(model: nn.Module, file: Path, name: str) -> None:
+    """Load a file of weights, of BERT's also under its published names."""
+    if name != "minilm":
+        load_weights(model, file)
+        return
+    from forktail.backbones.bert import published_name
+    from forktail.backbones.minilm import BEYOND_BACKBONE
+
+    load_weights(model, file, renamed=published_name, beyond=BEYOND_BACKBONE)
 
 
 def architecture(spec: BackboneSpec) -> BackboneSpec:
@@ -144,6 +173,42 @@ def architecture(spec: BackboneSpec) -> BackboneSpec:
         'random'
     """
     return replace(_resolve(spec), weights="random")
+
+
+def takes_texts(spec: BackboneSpec) -> bool:
+    """Say whether a backbone reads texts.
+
+    Args:
+        spec: Which backbone.
+
+    Returns:
+        False for one that sees pictures.
+
+    Example:
+        >>> takes_texts(BackboneSpec("minilm")), takes_texts(BackboneSpec("tiny"))
+        (True, False)
+    """
+    return architecture(spec).name == "minilm"
+
+
+def text_facts(spec: BackboneSpec) -> TextFacts:
+    """Say how texts must be prepared for a backbone that takes them.
+
+    Args:
+        spec: Which backbone.
+
+    Returns:
+        The number of tokens and the word pieces.
+
+    Raises:
+        InputError: If the vocabulary is not there, or texts are to be longer than the backbone can read.
+    """
+    from forktail.backbones.minilm import SIZE, TOKENS, vocabulary
+
+    length = architecture(spec).input_size or TOKENS
+    if not 3 <= length <= SIZE.positions:
+        raise InputError(f"backbone.input_size {length} of minilm", expected=f"3 to {SIZE.positions} tokens")
+    return TextFacts(length=length, vocabulary=vocabulary())
 
 
 def input_facts(spec: BackboneSpec) -> InputFacts:
@@ -243,7 +308,7 @@ def _resolve(spec: BackboneSpec) -> BackboneSpec:
 
 
 def _check_name(name: str) -> None:
-    if name == "tiny" or name in cifar_resnet.NUM_LAYERS:
+    if name in ("tiny", "minilm") or name in cifar_resnet.NUM_LAYERS:
         return
     base, _, tag = name.partition(".")
     if base in cifar_resnet.NUM_LAYERS:
@@ -264,6 +329,10 @@ def _weights_file(spec: BackboneSpec) -> Path | None:
     if spec.weights == "embedded" or (spec.weights is None and spec.name == "tiny"):
         _check_embedded(spec.name)
         return EMBEDDED
+    if spec.weights is None and spec.name == "minilm":
+        from forktail.backbones.minilm import weights_file
+
+        return weights_file()
     return None if spec.weights in {None, "random"} else Path(str(spec.weights))
 
 
@@ -295,6 +364,10 @@ def _construct(spec: BackboneSpec) -> nn.Module:
         from forktail.backbones.tiny import INPUT_SIZE, tiny
 
         return tiny(input_size=spec.input_size or INPUT_SIZE, drop_path=spec.drop_path)
+    if spec.name == "minilm":
+        from forktail.backbones.minilm import minilm
+
+        return minilm(drop_path=spec.drop_path)
     if spec.name in cifar_resnet.NUM_LAYERS:
         return cifar_resnet.cifar_resnet(spec.name, drop_path=spec.drop_path)
     names_weights = "." in spec.name or timm_models.is_hub(spec.name)
@@ -310,4 +383,5 @@ def _timm_names(spec: BackboneSpec) -> dict[str, str]:
     """Map the names of a ``Layered`` to those of the model that it was made from, by identity of the tensors."""
     model = _construct(spec)
     foreign = {id(tensor): name for name, tensor in model.state_dict(keep_vars=True).items()}
-    return {name: foreign[id(tensor)] for name, tensor in adapt(model).state_dict(keep_vars=True).items()}
+    chain = with_long_stem(adapt(model), spec.frozen_units)
+    return {name: foreign[id(tensor)] for name, tensor in chain.state_dict(keep_vars=True).items()}

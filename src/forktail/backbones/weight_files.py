@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NoReturn, TypedDict
 
@@ -74,17 +74,21 @@ def facts_in(file: Path) -> Facts:
     return Facts(**facts)  # type: ignore[typeddict-item] # as was checked
 
 
-def load_weights(model: nn.Module, file: Path) -> None:
+def load_weights(
+    model: nn.Module, file: Path, *, renamed: Callable[[str], str] = str, beyond: tuple[str, ...] = ()
+) -> None:
     """Load a file strictly: every tensor of the backbone is in it, and nothing else but heads and decoders.
 
     Args:
         model: A model with timm's parameter names.
         file: The file.
+        renamed: Turns the names of the file into the model's.
+        beyond: Beginnings of names that the files of this family always hold beside the backbone: left out in silence.
 
     Raises:
         InputError: If the file is damaged, carries code, or does not fit.
     """
-    state = _read(file)
+    state = {renamed(name): tensor for name, tensor in _read(file).items() if not name.startswith(beyond)}
     wanted = model.state_dict()
     kind = f"weights of this {type(model).__name__}"
     extra = [name for name in state if name not in wanted]

@@ -63,6 +63,11 @@ class Preprocess:
             found = f"preprocessing to size {self.size} with std {self.std} and crop {self.crop}"
             raise InputError(found, expected="numbers > 0")
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(3, H, W) of one input."""
+        return (3, self.size, self.size)
+
     def __call__(self, picture: Image.Image) -> Tensor:
         """Turn an RGB picture into a ``(3, size, size)`` float tensor."""
         return self.normalise(np.asarray(self.square(picture)))

@@ -19,16 +19,17 @@ if TYPE_CHECKING:
     from forktail.data.augment import AugmentKind
 
 IntArray: TypeAlias = npt.NDArray[np.int64]
-Transform: TypeAlias = "Callable[[Image.Image], Tensor]"
+Example: TypeAlias = "Image.Image | str"  # a picture or a text
+Transform: TypeAlias = "Callable[[Any], Tensor]"  # of whichever the set holds
 
 
 class Pictures(Protocol):
-    """Where pictures come from; each is read when it is needed."""
+    """Where pictures, or texts in their place, come from; each is read when it is needed."""
 
     def __len__(self) -> int: ...
 
-    def read(self, position: int) -> Image.Image:
-        """Decode one picture, always as RGB."""
+    def read(self, position: int) -> Example:
+        """Decode one picture, always as RGB, or return one text."""
         ...
 
     def name(self, position: int) -> str:
@@ -85,7 +86,7 @@ class ArrayPictures:
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """``N`` labelled pictures of ``C`` classes, ordered by class, then as they were found.
+    """``N`` labelled pictures or texts of ``C`` classes, ordered by class, then as they were found.
 
     Args:
         pictures: Where the pictures are read from.
@@ -140,8 +141,8 @@ class Images:
             raise TypeError("these images have no transform: call with_transform first, or read(index)")
         return self.transform(self.read(index))
 
-    def read(self, index: int) -> Image.Image:
-        """Decode one picture as RGB."""
+    def read(self, index: int) -> Example:
+        """Decode one picture as RGB, or return one text."""
         return self.pictures.read(int(self.positions[index]))
 
     def name(self, index: int) -> str:

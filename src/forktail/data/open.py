@@ -26,6 +26,7 @@ from forktail.data.picture_files import FilePictures, unreadable
 from forktail.data.small_groups import small_groups_notes
 from forktail.data.splits import Splits, some
 from forktail.data.symbols import symbols
+from forktail.data.wordnet_gloss import open_wordnet_gloss
 from forktail.errors import InputError, nearest
 from forktail.files import reason
 
@@ -40,17 +41,20 @@ class DataSpec:
     """Which data, and what is done with them before training.
 
     Args:
-        path: A named set (``fashion-mnist``, ``glyphs``, ``symbols``), a folder, a list file, a CSV or TSV file, or a
-            ``.npz`` file. A folder that is called like a named set is written with its path, ``./glyphs``.
+        path: A named set (``fashion-mnist``, ``glyphs``, ``symbols``, ``wordnet-gloss``), a folder, a list file, a CSV
+            or TSV file, or a ``.npz`` file. A folder that is called like a named set is written with its path,
+            ``./glyphs``.
         root: Folder to which the paths of a list or CSV are relative, or which holds the files of a named set.
         test: A second list or CSV, with the test pictures.
         imbalance: Largest class over smallest, to carve a long tail; None leaves the counts as they are.
-        n_max: Training images of the largest class of that tail; None takes what the smallest class allows.
+        n_max: Training images of the largest class of that tail; None takes what the smallest class allows. Of
+            ``wordnet-gloss``, which has a tail: the others are sampled in proportion, and None is 432.
         tail: Shape of the tail.
         validation: Hold out a validation part, unless the set brings one.
         unreadable: What to do about pictures that cannot be read: ``stop``, or ``skip`` them with a note.
         augment: Kind of augmentation; None takes what suits the set.
         erasing: How often a rectangle of a training picture is erased (random erasing), in [0, 1].
+        mismatch: How far the pictures of the rarer half of ``glyphs`` are from those of the other half, in [0, 1].
         seed: All chance in the above.
 
     Raises:
@@ -67,6 +71,7 @@ class DataSpec:
     unreadable: Unreadable = "stop"
     augment: AugmentKind | None = None
     erasing: float = 0.0
+    mismatch: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -76,6 +81,8 @@ class DataSpec:
                 raise InputError(found, expected="a name or path in Unicode", remedy="name it, or rename the file")
         if not 0 <= self.erasing <= 1:
             raise InputError(f"data.erasing = {self.erasing}", expected="a probability, 0 to 1")
+        if not 0 <= self.mismatch <= 1:
+            raise InputError(f"data.mismatch = {self.mismatch}", expected="0 (one kind of picture) to 1 (two)")
         if not 0 <= self.seed < 2**32:
             raise InputError(f"data.seed {self.seed}", expected="0 or more, and less than 2^32")
         if self.unreadable not in get_args(Unreadable):
@@ -117,7 +124,8 @@ def open_data(spec: DataSpec, *, workers: int | None = None, shots: str = "A") -
     untested = [name for name, count in zip(test.classes, test.class_counts(), strict=True) if not count]
     if untested:
         notes += (f"no test images: {some(untested)}.",)
-    if spec.path != "glyphs" and (spec.imbalance is not None or spec.n_max is not None):
+    tailed = spec.path in ("glyphs", "wordnet-gloss")
+    if not tailed and (spec.imbalance is not None or spec.n_max is not None):
         train = carve(train, spec.n_max, 1 if spec.imbalance is None else spec.imbalance, spec.tail, spec.seed)
     if spec.validation and val is None:
         train, val, more = held_out_validation(train, spec.seed)
@@ -148,15 +156,22 @@ def open_labelled(spec: DataSpec) -> tuple[Images, tuple[str, ...]]:
 
 def _source(spec: DataSpec) -> Splits:
     """Read the set that the path names."""
+    if spec.mismatch and spec.path != "glyphs":
+        raise InputError(
+            f'data.mismatch has no meaning for "{spec.path}"',
+            expected="it with glyphs",
+            remedy="leave out data.mismatch",
+        )
     path = Path(spec.path)
     test = None if spec.test is None else Path(spec.test)
     named: dict[str, Callable[[], Splits]] = {
         "fashion-mnist": lambda: open_fashion_mnist(_root(spec)),
         "glyphs": lambda: _drawn(_glyphs(spec)),
         "symbols": lambda: _drawn(symbols(seed=spec.seed)),
+        "wordnet-gloss": lambda: _wordnet_gloss(spec),
     }
     if spec.path in named:
-        _refuse(spec, test=True, root=spec.path != "fashion-mnist")
+        _refuse(spec, test=True, root=spec.path not in ("fashion-mnist", "wordnet-gloss"))
         return named[spec.path]()
     if os.path.isdir(path):
         _refuse(spec, test=True, root=True)
@@ -224,7 +239,7 @@ def _refuse(spec: DataSpec, *, test: bool, root: bool) -> None:
                 f'data.{name} has no meaning for "{spec.path}"',
                 expected="it with a list or a CSV file"
                 if name == "test"
-                else "it with a list, a CSV file or fashion-mnist",
+                else "it with a list, a CSV file, fashion-mnist or wordnet-gloss",
                 remedy=f"leave out data.{name}",
             )
 
@@ -232,7 +247,17 @@ def _refuse(spec: DataSpec, *, test: bool, root: bool) -> None:
 def _glyphs(spec: DataSpec) -> DataSet:
     n_max = 200 if spec.n_max is None else spec.n_max
     imbalance = 100 if spec.imbalance is None else spec.imbalance
-    return glyphs(n_max, imbalance, spec.tail, seed=spec.seed)
+    return glyphs(n_max, imbalance, spec.tail, seed=spec.seed, mismatch=spec.mismatch)
+
+
+def _wordnet_gloss(spec: DataSpec) -> Splits:
+    if spec.imbalance is not None:
+        raise InputError(
+            'data.imbalance has no meaning for "wordnet-gloss", which has a long tail by nature',
+            expected="data.n_max alone",
+            remedy="leave out data.imbalance",
+        )
+    return open_wordnet_gloss(_root(spec), n_max=spec.n_max, validation=spec.validation, seed=spec.seed)
 
 
 def _drawn(data: DataSet) -> Splits:
@@ -288,4 +313,7 @@ def _check_counts(images: Images, notes: tuple[str, ...]) -> None:
 
 
 def _suits(images: Images) -> AugmentKind:
-    return "shift-flip" if max(images.read(0).size) <= SMALL else "crop-flip"
+    first = images.read(0)
+    if isinstance(first, str):
+        return "none"
+    return "shift-flip" if max(first.size) <= SMALL else "crop-flip"

@@ -92,7 +92,7 @@ def grams(
     """
     layouts = [_layout(network) for network in networks]
     _check_alike(networks, layouts)
-    _check_trainable(networks)
+    _check_trainable(networks, layouts)
     tensors = list(_tensors(networks, starts, layouts, _first_layer(len(layouts[0]) - 2, layers)))
     entries = sum(tensor.positions.numel() for tensor in tensors)  # of one image, all networks
     chosen = _chosen(np.asarray(labels), images, int((WORK / (entries * len(networks))) ** 0.5), seed)
@@ -202,8 +202,9 @@ class _Passes:
                 for capture in self._captures:
                     refuse_coupled(capture, inputs)
                 self._checked = True
+            floats = targets.to(next(self._captures[0].network.parameters()).dtype)
             for first in range(0, len(inputs), self._chunk_size):
-                yield inputs[first : first + self._chunk_size], targets[first : first + self._chunk_size]
+                yield inputs[first : first + self._chunk_size], floats[first : first + self._chunk_size]
 
     def _gradients(self, inputs: Tensor, targets: Tensor) -> list[Rows]:
         found: dict[tuple[int, str], Rows] = {}

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from forktail.backbones.forked import Forked
 from forktail.errors import InputError
 from forktail.fisher.diagonal import Kind
-from forktail.fisher.per_image import Batch, GradientSums, NetworkSums, gradient_sums_by_group
+from forktail.fisher.per_image import Batch, GradientSums, NetworkSums, gradient_sums_by_group, has_frozen_stem
 from forktail.labels import TaskSplit
 from forktail.losses._loss import Loss
 from forktail.theory.moments import UnitMoments
@@ -194,11 +194,14 @@ def _moved(network: Forked, start: Forked) -> list[FloatArray]:
 
 def _layers(network: Forked) -> list[list[nn.Module]]:
     top = network.max_depth + 1
-    return [*([network.layer(0, index)] for index in range(top)), [network.layer(0, top), network.classifier(0)]]
+    units = [[network.layer(0, index)] for index in range(1, top)]
+    stem = [] if has_frozen_stem(network) else [network.layer(0, 0)]
+    return [stem, *units, [network.layer(0, top), network.classifier(0)]]
 
 
 def _flat(modules: list[nn.Module]) -> FloatArray:
-    return _array(torch.cat([p.detach().double().flatten() for module in modules for p in module.parameters()]))
+    flat = [p.detach().double().flatten() for module in modules for p in module.parameters()]
+    return _array(torch.cat(flat)) if flat else np.zeros(0)
 
 
 def _gradient_norms(sums: NetworkSums) -> FloatArray:

@@ -22,7 +22,7 @@ from forktail.fisher.sources import matrix_shape
 from forktail.labels import TaskSplit
 from forktail.losses._loss import Loss
 
-# inputs, (B, C) float targets of all classes, (B,) weights of the images in the evaluated risk (None: all 1)
+# inputs, (B, C) targets of all classes, 0 or 1, (B,) weights of the images in the evaluated risk (None: all 1)
 Batch = tuple[Tensor, Tensor, Tensor | None]
 
 
@@ -224,9 +224,9 @@ def gradient_sums_by_group(
     """
     layouts = [_layout(network) for network in networks]
     _check_alike(networks, layouts)
-    _check_trainable(networks)
+    _check_trainable(networks, layouts)
     captures = [Capture(network) for network in networks]
-    device = next(networks[0].parameters()).device
+    device, dtype = next(networks[0].parameters()).device, next(networks[0].parameters()).dtype
     # One generator a task, so that no label depends on how images are batched.
     draws = [torch.Generator(device).manual_seed(seed + task) for task in range(len(networks))]
     checked = False
@@ -241,7 +241,7 @@ def gradient_sums_by_group(
                 check_unmixed(targets)
                 if making is None:
                     making = _Making(networks, layouts, captures, weighted=weights is not None, kind=kind)
-                rows = [targets[:, task.tolist()] for task in split.tasks]
+                rows = [targets[:, task.tolist()].to(dtype) for task in split.tasks]
                 gradients = [partial(_gradients, *one) for one in zip(losses, rows, draws, strict=True)]
                 making.add(inputs, weights, gradients)
         if making is None:
@@ -251,6 +251,18 @@ def gradient_sums_by_group(
 
 def _gradients(loss: Loss, targets: Tensor, draws: torch.Generator, kind: Kind, logits: Tensor) -> Iterator[Tensor]:
     return logit_gradients(loss, targets, kind, "bernoulli", 1, draws, logits)
+
+
+def has_frozen_stem(network: Forked) -> bool:
+    """Say whether the stem is as good as a part of the inputs: it has no coordinates, and the criterion none of it.
+
+    Args:
+        network: Of one task.
+
+    Returns:
+        True if none of the stem's parameters is trained.
+    """
+    return not any(parameter.requires_grad for parameter in network.layer(0, 0).parameters())
 
 
 class _Making:
@@ -369,7 +381,7 @@ def _curvature_totals(sums: GradientSums, row: int, place: slice, matrix: tuple[
 
 
 def _layout(network: Forked) -> list[list[str]]:
-    """List the parameter names of stem, units 1..L, and last of readout and classifier together."""
+    """List the parameter names of stem (unless it is frozen), units 1..L, and last of readout with classifier."""
     if network.num_tasks != 1:
         raise InputError(f"a network of {network.num_tasks} tasks", expected="one network per task, as in Stage 1")
     names = {id(parameter): name for name, parameter in network.named_parameters()}
@@ -377,6 +389,8 @@ def _layout(network: Forked) -> list[list[str]]:
     decoder = [network.layer(0, network.max_depth + 1), network.classifier(0)]
     layout = [[names[id(p)] for layer in group for p in layer.parameters()] for group in [*layers, decoder]]
     listed = [name for group in layout for name in group]
+    if has_frozen_stem(network):
+        layout[0] = []
     for name in names.values():
         if listed.count(name) != 1:
             raise InputError(f"{name} stands in {listed.count(name)} layers", expected="every parameter in exactly one")
@@ -392,10 +406,10 @@ def _check_alike(networks: Sequence[Forked], layouts: list[list[list[str]]]) -> 
         raise InputError("the tasks' networks have different backbones", expected="the same one for every task")
 
 
-def _check_trainable(networks: Sequence[Forked]) -> None:
-    for network in networks:
-        for name, parameter in network.named_parameters():
-            if not parameter.requires_grad:
+def _check_trainable(networks: Sequence[Forked], layouts: list[list[list[str]]]) -> None:
+    for network, layout in zip(networks, layouts, strict=True):
+        for name in [name for group in layout for name in group]:
+            if not network.get_parameter(name).requires_grad:
                 raise InputError(f"{name} is frozen", expected="a gradient for every parameter", remedy="unfreeze it")
 
 

@@ -12,10 +12,11 @@ import torch
 from torch import nn
 
 from forktail.backbones.forked import Forked
-from forktail.backbones.open import input_facts, open_backbone, save_backbone
+from forktail.backbones.open import input_facts, open_backbone, save_backbone, takes_texts
 from forktail.data.augment import Augment, Preprocess
 from forktail.data.images import DataSet
 from forktail.data.open import open_data
+from forktail.data.texts import are_texts
 from forktail.errors import InputError
 from forktail.losses.cross_entropy import CrossEntropy
 from forktail.methods._masked_autoencoder import MaskedAutoencoder
@@ -82,6 +83,8 @@ def pretrain(
 
 def _pretrain(run: Run, recipe: Recipe, kind: Kind, dtype: str, progress: Progress) -> dict[str, Any]:
     data = open_data(recipe.data)
+    if takes_texts(recipe.backbone) or are_texts(data.train):
+        raise InputError("pretraining on texts", expected="pictures, and a backbone for them", remedy="name others")
     preprocess = Preprocess(**input_facts(recipe.backbone))
     engine = recipe.engine(run, progress=progress)
     encoder = open_backbone(recipe.backbone, seed=seed_of(recipe.seed, "backbone"))

@@ -39,7 +39,7 @@ def training_cost(objective: Objective, shape: tuple[int, ...], num_classes: int
 
     Args:
         objective: What is trained; it stays untouched.
-        shape: (3, H, W) of one transformed picture.
+        shape: (3, H, W) of one transformed picture, or (T,) of the token numbers of a text.
         num_classes: Number of classes of the targets.
 
     Returns:
@@ -55,7 +55,7 @@ def _traced_cost(objective: Objective, shape: tuple[int, ...], num_classes: int)
     traced = copy.deepcopy(objective).to("meta")
     set_modes(traced)
     batch = Batch(
-        inputs=torch.empty((IMAGES, *shape), device="meta"),
+        inputs=_inputs(IMAGES, shape),
         targets=_targets(objective, num_classes),
         index=torch.zeros(IMAGES, dtype=torch.int64, device="meta"),
         progress=0.0,
@@ -74,6 +74,11 @@ def _traced_cost(objective: Objective, shape: tuple[int, ...], num_classes: int)
     standing = {tensor.untyped_storage()._cdata for tensor in [*traced.parameters(), *traced.buffers()]}
     activations = sum(tensor.untyped_storage().nbytes() for mark, tensor in kept.items() if mark not in standing)
     return TrainingCost(int(counter.get_total_flops()) // IMAGES, activations // IMAGES)
+
+
+def _inputs(images: int, shape: tuple[int, ...]) -> Tensor:
+    """Make inputs without storage: pictures are numbers in three dimensions or more, the tokens of texts in one."""
+    return torch.empty((images, *shape), dtype=torch.int64 if len(shape) == 1 else None, device="meta")
 
 
 def _targets(objective: Objective, num_classes: int) -> Tensor:
@@ -103,14 +108,13 @@ def inference_flops(network: nn.Module, shape: tuple[int, ...]) -> int:
     """Count a forward pass of one image.
 
     Args:
-        network: Any module that takes (B, 3, H, W) inputs; it stays untouched.
-        shape: (3, H, W) of one transformed picture.
+        network: Any module that takes (B, 3, H, W) pictures or (B, T) token numbers; it stays untouched.
+        shape: (3, H, W) of one transformed picture, or (T,) of the token numbers of a text.
 
     Returns:
         Floating-point operations per image; a multiply-add counts as two.
     """
     traced = copy.deepcopy(network).to("meta").eval()
-    inputs: Tensor = torch.empty((1, *shape), device="meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        traced(inputs)
+        traced(_inputs(1, shape))
     return int(counter.get_total_flops())

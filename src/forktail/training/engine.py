@@ -211,12 +211,7 @@ class Engine:
         shares = [left * cost / sum(costs) for cost in costs]
         for share, cost, (_, images, epochs) in zip(shares, costs, stages, strict=True):
             step = cost / max(1, epochs) / len(images) * min(self.plan.batch_size, len(images))
-            if share < step:
-                raise InputError(
-                    f"plan.flops = {self.plan.flops:.3g} leaves {share:.3g} to a stage",
-                    expected=f"at least {step:.3g}, one step of it",
-                    remedy="raise plan.flops, or plan.epochs in a comparison, or lower plan.batch_size",
-                )
+            _check_one_step(f"plan.flops = {self.plan.flops:.3g} leaves {share:.3g} to a stage", share, step)
         return [dataclasses.replace(self.plan, flops=share) if share else self.plan.for_epochs(0) for share in shares]
 
     def flops_per_epoch(self, objective: Objective, images: Images) -> float:
@@ -244,12 +239,9 @@ class Engine:
         per_epoch = plan.steps_per_epoch(shown)
         batch = min(plan.batch_size, shown)
         steps = plan.epochs * per_epoch if plan.flops is None else int(plan.flops // (flops_per_image * batch))
-        if plan.flops is not None and steps < 1:
-            raise InputError(
-                f"stage {stage}: {plan.flops:.3g} floating-point operations are for it",
-                expected=f"at least {flops_per_image * batch:.3g}, one step",
-                remedy="raise plan.flops, or plan.epochs in a comparison, or lower plan.batch_size",
-            )
+        if plan.flops is not None:  # a method with one stage has asked for no plans
+            said = f"stage {stage}: {plan.flops:.3g} floating-point operations are for it"
+            _check_one_step(said, plan.flops, flops_per_image * batch)
         mark = fingerprint(
             REVISION,
             versions(),
@@ -341,6 +333,16 @@ class Engine:
         self.run.write_json("stages.json", self.manifest)
         self.run.write_lines("log.jsonl", self._log)
         self.run.write_lines("timing.jsonl", self._timing)
+
+
+def _check_one_step(said: str, flops: float, step: float) -> None:
+    """Refuse a stage that its share of the compute does not begin."""
+    if flops < step:
+        raise InputError(
+            said,
+            expected=f"at least {step:.3g}, one step",
+            remedy="raise plan.flops, or plan.epochs in a comparison, or lower plan.batch_size",
+        )
 
 
 def epoch_record(facts: Record, cursor: Cursor, lr: float) -> Record:

@@ -66,7 +66,8 @@ class Mix:
         if self.mixup or self.cutmix:
             inputs, targets = self._blended(inputs, targets, num_classes)
         else:
-            targets = F.one_hot(targets, num_classes).to(inputs.dtype)
+            dtype = inputs.dtype if inputs.is_floating_point() else torch.get_default_dtype()  # of texts: token numbers
+            targets = F.one_hot(targets, num_classes).to(dtype)
         soft = (1 - self.smoothing) * targets + self.smoothing / num_classes
         return dataclasses.replace(batch, inputs=inputs, targets=soft)
 
@@ -79,7 +80,7 @@ class Mix:
             raise InputError(
                 f"inputs of shape {tuple(inputs.shape)}",
                 expected="(B, 3, H, W) pictures to mix",
-                remedy="set plan.mix.mixup = 0 and plan.mix.cutmix = 0 for a method that takes several views",
+                remedy="set mixup and cutmix to 0, in plan.mix or the method's own, for texts and for several views",
             )
         mixup = self.mixup and (not self.cutmix or torch.rand(()).item() < 0.5)
         blend = (
