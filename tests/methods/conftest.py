@@ -1,10 +1,14 @@
 """A problem so small that a whole method trains on it in a fraction of a second."""
 
+import dataclasses
 import importlib
+import json
+from itertools import count
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
@@ -82,6 +86,35 @@ def problem(_small_backbone):
 
 
 @pytest.fixture(scope="module")
+def plain(problem):
+    """The same problem without augmentation."""
+    return dataclasses.replace(problem, train=problem.train.with_transform(problem.preprocess))
+
+
+@pytest.fixture(scope="module")
+def inputs(plain):
+    """(32, 3, 8, 8) inputs of the plain problem's images, in their order."""
+    return torch.stack([plain.train[i] for i in range(len(plain.train))])
+
+
+@pytest.fixture(scope="module")
+def first_logits(plain, inputs):
+    """(32, 6) logits of them under the untrained network, in double precision."""
+    with torch.no_grad():
+        return plain.network()(inputs).double().numpy()
+
+
+@pytest.fixture(scope="module")
+def smoothed_loss(plain, first_logits):
+    """Their mean cross-entropy with labels that are smoothed by 0.1, image by image and class by class."""
+    losses = []
+    for row, label in zip(first_logits, plain.train.labels, strict=True):
+        log_p = row - np.log(np.exp(row).sum())
+        losses.append(-sum((0.9 * (c == label) + 0.1 / 6) * log_p[c] for c in range(6)))
+    return np.mean(losses)
+
+
+@pytest.fixture(scope="module")
 def problem_of(_small_backbone):
     """The same problem with a backbone that the method of this name can train."""
     plain, tokens = small_problem(), small_problem(VIT)
@@ -102,3 +135,40 @@ def make_engine(tmp_path_factory):
         return Engine(Run(tmp_path_factory.mktemp("run")), plan, **options)
 
     return make
+
+
+@pytest.fixture
+def logged():
+    """What every epoch of an engine's stages lost, in nats."""
+
+    def losses(engine):
+        return [json.loads(line)["loss"] for line in (engine.run.path / "log.jsonl").read_text().splitlines()]
+
+    return losses
+
+
+@pytest.fixture
+def whole_and_killed(problem, make_engine, monkeypatch):
+    """The tensors that a method's first stage leaves: undisturbed, and where its objective dies after six steps."""
+
+    def fit_both(method, objective):
+        whole, killed = make_engine(), make_engine(checkpoint_seconds=0.0)
+        method.fit(problem, whole)
+        steps, after_step = count(1), objective.after_step
+
+        def dies_in_the_sixth_step(trained):
+            after_step(trained)
+            if next(steps) == 6:
+                raise MemoryError
+
+        with monkeypatch.context() as patched:
+            patched.setattr(objective, "after_step", dies_in_the_sixth_step)
+            with pytest.raises(MemoryError):
+                method.fit(problem, killed)
+        method.fit(problem, again := Engine(killed.run, PLAN))
+        return [
+            load_file(engine.cache / engine.manifest[0]["fingerprint"] / "result.safetensors")
+            for engine in (whole, again)
+        ]
+
+    return fit_both

@@ -1,5 +1,4 @@
 import dataclasses
-import json
 
 import numpy as np
 import pytest
@@ -12,19 +11,14 @@ from forktail.training.plan import Plan
 PLAN = Plan(epochs=2, batch_size=32, lr=1e-2)
 
 
-def test_the_counts_enter_the_loss(problem, make_engine):
+def test_the_counts_enter_the_loss(plain, first_logits, make_engine, logged):
     """The first step's loss, image by image in float64, with the counts as weights of the softmax's terms."""
-    plain = dataclasses.replace(problem, train=problem.train.with_transform(problem.preprocess))
-    inputs = torch.stack([plain.train[i] for i in range(len(plain.train))])
     counts = np.asarray(plain.counts.per_class)
-    with torch.no_grad():
-        logits = plain.network()(inputs).double().numpy()
-    shares = [counts * np.exp(row) / (counts * np.exp(row)).sum() for row in logits]
+    shares = [counts * np.exp(row) / (counts * np.exp(row)).sum() for row in first_logits]
     losses = [-np.log(share[label]) for share, label in zip(shares, plain.train.labels, strict=True)]
     engine = make_engine(dataclasses.replace(PLAN, epochs=1))
     BalancedSoftmax().fit(plain, engine)
-    record = json.loads((engine.run.path / "log.jsonl").read_text())
-    assert record["loss"] == pytest.approx(np.mean(losses), rel=1e-5)
+    assert logged(engine) == pytest.approx([np.mean(losses)], rel=1e-5)
 
 
 def test_it_trains_the_network_of_logit_adjustment_at_unit_strength(problem, make_engine, unseen):

@@ -1,5 +1,7 @@
 """What every method says of its stages and its cost, checked against what its `fit` asks the engine for."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -15,6 +17,10 @@ from forktail.training.plan import Plan
 BACKBONE = BackboneSpec("tiny")
 COUNTS = [4, 3, 2, 2, 1]
 SHUFFLED = Shuffled()
+OPTIONAL_STAGES = {  # by what a method asks for all that it states
+    "osdtw": {"reading": "refined", "damping": 0.1, "refinement": "balanced_softmax", "calibration": True},
+    "ride": {"routing": True, "teacher_experts": 4},
+}
 
 
 class Counting(Engine):
@@ -50,12 +56,26 @@ def ce_flops(real_problem, tmp_path_factory):
     return engine.flops
 
 
+def asked_by(method, problem, folder):
+    engine = Counting(Run(folder), Plan(batch_size=4))
+    method.fit(problem, engine)
+    return engine
+
+
 @pytest.mark.parametrize("name", method_names())
-def test_a_method_asks_for_the_stages_and_the_compute_that_it_states(real_problem, ce_flops, tmp_path, name):
+def test_a_method_asks_for_the_compute_that_it_states(real_problem, ce_flops, tmp_path, name):
     kind = find_method(name)
-    engine = Counting(Run(tmp_path), Plan(batch_size=4))
-    kind().fit(real_problem, engine)
-    asked = {record["stage"] for record in engine.manifest}
-    assert asked
-    assert asked <= set(kind.stages)  # some wait for an option
+    engine = asked_by(kind(), real_problem, tmp_path)
     assert engine.flops / ce_flops == pytest.approx(kind.compute, rel=0.1, abs=0.01)
+    if name not in OPTIONAL_STAGES:
+        assert tuple(record["stage"] for record in engine.manifest) == kind.stages
+
+
+@pytest.mark.parametrize("name", OPTIONAL_STAGES)
+def test_stages_that_wait_for_an_option_are_those_that_it_states(real_problem, tmp_path, name):
+    kind = find_method(name)
+    without = {record["stage"] for record in asked_by(kind(), real_problem, tmp_path / "default").manifest}
+    assert without < set(kind.stages)
+    with_held_out = dataclasses.replace(real_problem, val=real_problem.train)
+    engine = asked_by(kind(**OPTIONAL_STAGES[name]), with_held_out, tmp_path / "all")
+    assert tuple(record["stage"] for record in engine.manifest) == kind.stages

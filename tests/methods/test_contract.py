@@ -6,6 +6,7 @@ import inspect
 import re
 from collections import defaultdict
 from pathlib import Path
+from typing import Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pytest
@@ -91,6 +92,15 @@ def test_its_fields_are_frozen_have_defaults_and_are_documented(name):
     documented = re.findall(r"^ {4,8}(\w+): ", inspect.cleandoc(kind.__doc__).partition("Args:")[2], re.MULTILINE)
     assert documented == [field.name for field in dataclasses.fields(kind)]
     assert kind() == kind()  # every hyper-parameter has a default
+
+
+@every_method
+def test_a_word_that_a_field_does_not_know_is_refused(name):
+    kind = find_method(name)
+    for field, hint in get_type_hints(kind).items():
+        if Literal in {get_origin(part) for part in (hint, *get_args(hint))}:
+            with pytest.raises(InputError, match=rf"^method\.{field} = 'nonsense'; expected "):
+                kind(**{field: "nonsense"})
 
 
 @every_method

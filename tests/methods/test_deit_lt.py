@@ -6,14 +6,17 @@ import pytest
 import torch
 from torch import nn
 
-from forktail.backbones.open import BackboneSpec, open_backbone
+from forktail.backbones.forked import Forked
+from forktail.backbones.open import BackboneSpec, input_facts, open_backbone, save_backbone
 from forktail.errors import InputError
 from forktail.labels import ClassCounts
-from forktail.methods.deit_lt import DeiTLT, Distillation, Distilled, distillation_loss
+from forktail.methods.deit_lt import DeiTLT, Distillation, Distilled, Renormalised, distillation_loss
+from forktail.run import Run
 from forktail.training.engine import Engine
 from forktail.training.objective import Batch, set_modes
 from forktail.training.plan import Plan
 from forktail.training.progress import Silent
+from forktail.training.randomness import seed_of
 
 COUNTS = [50, 5, 1]
 
@@ -200,6 +203,87 @@ def test_a_budget_is_divided_between_teacher_and_student(problem, make_engine):
     DeiTLT().fit(problem, limited)
     assert 0.8 * whole.flops < limited.flops <= whole.flops
     assert [record["steps"] for record in limited.manifest] == [record["steps"] for record in whole.manifest]
+
+
+class Remembers(Engine):
+    """An engine that keeps what its first stage trained."""
+
+    def train(self, stage, objective, *rest, **options):
+        trained = super().train(stage, objective, *rest, **options)
+        if stage == "teacher":
+            self.teacher = trained.network
+        return trained
+
+
+@pytest.fixture
+def real_teachers(problem, monkeypatch):
+    """The student stays the small stand-in, and the teacher is what the method names."""
+    monkeypatch.setattr("forktail.methods.deit_lt.open_backbone", open_backbone)
+    return problem
+
+
+@pytest.fixture
+def resnet8_file(tmp_path):
+    spec, path = BackboneSpec("resnet8", weights="random"), tmp_path / "teacher.safetensors"
+    save_backbone(path, open_backbone(spec, seed=9), spec)
+    return path
+
+
+def test_a_pretrained_teacher_learns_a_classifier_alone(real_teachers, resnet8_file, tmp_path):
+    method = DeiTLT(teacher_backbone="resnet8", teacher_weights=str(resnet8_file))
+    engine = Remembers(Run(tmp_path / "run"), Plan(epochs=2, batch_size=8, lr=1e-2))
+    method.fit(real_teachers, engine)
+    teacher, given = engine.teacher.path(0), open_backbone(BackboneSpec("resnet8", str(resnet8_file)))
+    assert isinstance(teacher.stem[0], Renormalised)
+    for name, tensor in given.state_dict().items():
+        found = teacher.state_dict()[name.replace("stem.", "stem.1.", 1)]
+        torch.testing.assert_close(found, tensor, rtol=0, atol=0)
+    record = engine.manifest[0]
+    assert (record["stage"], record["trained_parameters"]) == ("teacher", 6 * (64 + 1))
+    fresh = Forked.single(given, 6, seed_of(real_teachers.seed, "teacher"))
+    assert not torch.equal(engine.teacher.classifier(0).weight, fresh.classifier(0).weight)
+    assert tuple(record["stage"] for record in engine.manifest) == DeiTLT.stages
+
+
+def test_a_pretrained_teacher_sees_the_pictures_as_its_pretraining_did(real_teachers, resnet8_file):
+    picture = torch.rand(2, 3, 8, 8, generator=generator())
+    seen, given = real_teachers.preprocess, input_facts(BackboneSpec("resnet8"))
+    method = DeiTLT(teacher_backbone="resnet8", teacher_weights=str(resnet8_file))
+    teacher = method._teacher(real_teachers).network.path(0).eval()
+    by_student, by_teacher = (
+        (picture - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+        for mean, std in ((seen.mean, seen.std), (given["mean"], given["std"]))
+    )
+    expected = open_backbone(BackboneSpec("resnet8", str(resnet8_file))).eval()(by_teacher)
+    torch.testing.assert_close(teacher(by_student), expected)
+    assert not torch.allclose(teacher(by_teacher), expected)
+
+
+def test_a_name_that_brings_weights_stands_for_the_backbone_too(real_teachers):
+    teacher = DeiTLT(teacher_weights="tiny")._teacher(real_teachers).network.path(0)
+    embedded = open_backbone(BackboneSpec("tiny", input_size=8))
+    torch.testing.assert_close(teacher.stem[1].state_dict(), embedded.stem.state_dict(), rtol=0, atol=0)
+
+
+def test_without_weights_the_teacher_is_trained_as_a_whole(real_teachers):
+    teacher = DeiTLT(teacher_backbone="resnet8")._teacher(real_teachers).network
+    assert all(parameter.requires_grad for parameter in teacher.parameters())
+
+
+@pytest.mark.parametrize("weights", ["resnet20", "random"])
+def test_a_name_without_weights_is_refused(weights):
+    with pytest.raises(InputError, match=f'method.teacher_weights = "{weights}"; expected a file of weights of'):
+        DeiTLT(teacher_weights=weights)
+
+
+def test_a_file_that_is_gone_is_missed_where_the_teacher_is_made_and_not_where_a_model_is_loaded(
+    real_teachers, make_engine
+):
+    method, engine = DeiTLT(teacher_weights="gone.safetensors"), make_engine()
+    with pytest.raises(InputError, match=r"no file gone\.safetensors"):
+        method.fit(real_teachers, engine)
+    assert engine.manifest == []
+    assert method.build(real_teachers.spec(method)).spec.options["teacher_weights"] == "gone.safetensors"
 
 
 @pytest.mark.parametrize(

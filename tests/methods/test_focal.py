@@ -1,5 +1,3 @@
-import dataclasses
-import json
 import math
 
 import numpy as np
@@ -14,23 +12,15 @@ from forktail.training.plan import Plan
 PLAN = Plan(epochs=2, batch_size=32, lr=1e-2)
 
 
-def first_loss(problem, engine, **options):
-    Focal(**options).fit(problem, engine)
-    return json.loads((engine.run.path / "log.jsonl").read_text().splitlines()[0])["loss"]
-
-
 @pytest.mark.parametrize("through", [True, False])
-def test_the_modulator_enters_the_loss_wherever_the_gradient_goes(problem, make_engine, through):
-    plain = dataclasses.replace(problem, train=problem.train.with_transform(problem.preprocess))
-    inputs = torch.stack([plain.train[i] for i in range(len(plain.train))])
-    with torch.no_grad():
-        logits = plain.network()(inputs).double().numpy()
+def test_the_modulator_enters_the_loss_wherever_the_gradient_goes(plain, first_logits, make_engine, logged, through):
     losses = []
-    for row, label in zip(logits, plain.train.labels, strict=True):
+    for row, label in zip(first_logits, plain.train.labels, strict=True):
         p = np.exp(row[label]) / np.exp(row).sum()
         losses.append((1 - p) ** 1.5 * -np.log(p))
-    found = first_loss(plain, make_engine(PLAN.for_epochs(1)), gamma=1.5, through=through)
-    assert found == pytest.approx(np.mean(losses), rel=1e-5)
+    engine = make_engine(PLAN.for_epochs(1))
+    Focal(gamma=1.5, through=through).fit(plain, engine)
+    assert logged(engine) == pytest.approx([np.mean(losses)], rel=1e-5)
 
 
 def test_where_the_gradient_goes_decides_the_network(problem, make_engine, unseen):

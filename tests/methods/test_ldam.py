@@ -1,6 +1,3 @@
-import dataclasses
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -12,11 +9,6 @@ from forktail.methods.ldam import LDAM
 from forktail.training.plan import Plan
 
 PLAN = Plan(epochs=5, batch_size=32, lr=1e-2)
-
-
-@pytest.fixture
-def plain(problem):
-    return dataclasses.replace(problem, train=problem.train.with_transform(problem.preprocess))
 
 
 def cosines(problem, make_engine, inputs):
@@ -39,14 +31,9 @@ def reference(cosines, labels, counts, weights):
     return (image_weights * losses).sum() / image_weights.sum()
 
 
-def logged(engine):
-    return [json.loads(line)["loss"] for line in (engine.run.path / "log.jsonl").read_text().splitlines()]
-
-
 @pytest.mark.parametrize("drw_start", [0.8, 0.0])
-def test_margins_come_first_and_weights_from_the_start_of_drw_on(plain, make_engine, drw_start):
+def test_margins_come_first_and_weights_from_the_start_of_drw_on(plain, inputs, make_engine, logged, drw_start):
     counts = np.asarray(plain.counts.per_class)
-    inputs = torch.stack([plain.train[i] for i in range(len(plain.train))])
     weights = (1 - 0.9) / (1 - 0.9**counts) if drw_start == 0 else np.ones(6)
     engine = make_engine(PLAN.for_epochs(1))
     LDAM(drw_start=drw_start, beta=0.9).fit(plain, engine)
@@ -54,7 +41,7 @@ def test_margins_come_first_and_weights_from_the_start_of_drw_on(plain, make_eng
     assert logged(engine) == pytest.approx([expected], rel=1e-5)
 
 
-def test_the_weights_begin_at_the_stated_step(problem, make_engine):
+def test_the_weights_begin_at_the_stated_step(problem, make_engine, logged):
     """Epochs 0 to 3 of 5 are alike with and without weights, the fifth is not: 0.8 of the training are 4 epochs."""
     deferred, never = make_engine(PLAN), make_engine(PLAN)
     LDAM().fit(problem, deferred)
@@ -63,8 +50,9 @@ def test_the_weights_begin_at_the_stated_step(problem, make_engine):
     assert abs(logged(deferred)[4] - logged(never)[4]) > 1e-4
 
 
-def test_a_scale_in_the_classifier_gives_the_loss_of_the_authors_who_have_it_in_the_loss(plain, make_engine):
-    inputs = torch.stack([plain.train[i] for i in range(len(plain.train))])
+def test_a_scale_in_the_classifier_gives_the_loss_of_the_authors_who_have_it_in_the_loss(
+    plain, inputs, make_engine, logged
+):
     engine = make_engine(PLAN.for_epochs(1))
     LDAM().fit(plain, engine)
     loss = PublishedLoss(plain.counts)
@@ -84,8 +72,7 @@ def test_it_predicts_by_the_cosines_without_margin(problem, make_engine, unseen)
     assert scores.abs().max() <= 30 * (1 + 1e-6)
 
 
-def test_without_margin_and_weights_it_is_the_cross_entropy_of_scaled_cosines(plain, make_engine):
-    inputs = torch.stack([plain.train[i] for i in range(len(plain.train))])
+def test_without_margin_and_weights_it_is_the_cross_entropy_of_scaled_cosines(plain, inputs, make_engine, logged):
     engine = make_engine(PLAN.for_epochs(1))
     LDAM(max_m=0.0, drw_start=1.0).fit(plain, engine)
     z = torch.from_numpy(30 * cosines(plain, make_engine, inputs))

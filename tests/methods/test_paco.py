@@ -1,9 +1,7 @@
 import dataclasses
-from itertools import count
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
 
@@ -13,8 +11,6 @@ from forktail.errors import InputError
 from forktail.losses.balanced_softmax import BalancedSoftmax
 from forktail.methods._contrastive import UNFILLED
 from forktail.methods.paco import MomentumContrast, PaCo
-from forktail.run import Run
-from forktail.training.engine import Engine
 from forktail.training.objective import Batch, set_modes
 from forktail.training.plan import Plan
 
@@ -101,26 +97,8 @@ def test_the_queue_takes_the_keys_of_the_step_after_it(make_objective, batch):
     assert objective._keys is None
 
 
-def test_a_kill_in_the_middle_changes_no_bit(problem, tmp_path, monkeypatch):
-    method = PaCo(moco_k=20, moco_m=0.9)
-    whole = Engine(Run(tmp_path / "whole"), PLAN)
-    method.fit(problem, whole)
-    steps, after_step = count(1), MomentumContrast.after_step
-
-    def dies_in_the_sixth_step(objective):
-        after_step(objective)
-        if next(steps) == 6:
-            raise MemoryError
-
-    with monkeypatch.context() as patched:
-        patched.setattr(MomentumContrast, "after_step", dies_in_the_sixth_step)
-        with pytest.raises(MemoryError):
-            method.fit(problem, Engine(Run(tmp_path / "killed"), PLAN, checkpoint_seconds=0.0))
-    killed = Engine(Run(tmp_path / "killed"), PLAN)
-    method.fit(problem, killed)
-    expected, found = (
-        load_file(engine.cache / engine.manifest[0]["fingerprint"] / "result.safetensors") for engine in (whole, killed)
-    )
+def test_a_kill_in_the_middle_changes_no_bit(whole_and_killed):
+    expected, found = whole_and_killed(PaCo(moco_k=20, moco_m=0.9), MomentumContrast)
     assert expected.keys() == found.keys()
     assert (expected["objective.queue.labels"] != UNFILLED).all()
     for name, value in expected.items():

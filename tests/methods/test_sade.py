@@ -161,6 +161,38 @@ def test_adapting_does_not_look_at_labels(fitted, unlabelled, unseen):
     )
 
 
+def test_every_epoch_shows_every_image_those_of_a_last_small_batch_too(problem, monkeypatch):
+    monkeypatch.setattr(sade, "ADAPTATION_BATCH", 10)
+    images = problem.train.with_transform(problem.preprocess)
+    shown = []
+
+    class Watched:
+        def expert_logits(self, inputs):
+            shown.append(inputs)
+            return inputs.new_zeros(3, len(inputs), 6)
+
+    drawn_views = list(sade.two_views(Watched(), images, 2, 0, torch.device("cpu")))
+    assert [first.shape[1] for first, _ in drawn_views] == [10, 10, 10, 2] * 2
+    everything = torch.stack([images[i] for i in range(len(images))]).flatten(1)
+    for epoch in (torch.cat(shown[first : first + 8 : 2]).flatten(1) for first in (0, 8)):
+        torch.testing.assert_close(epoch.sort(0).values, everything.sort(0).values, rtol=0, atol=0)
+        assert not torch.equal(epoch, everything)  # in an order of its own
+
+
+def test_adapting_learns_from_the_last_small_batch(fitted, unlabelled, monkeypatch):
+    monkeypatch.setattr(sade, "ADAPTATION_BATCH", 31)
+    pulled, views = [], sade.two_views
+
+    def watched(*given):
+        for first, second in views(*given):
+            pulled.append(first.shape[1])
+            yield first, second
+
+    monkeypatch.setattr(sade, "two_views", watched)
+    SADE(adaptation_epochs=2).adapt(fitted, unlabelled, 0)
+    assert pulled == [31, 1] * 2
+
+
 def weights_by_hand(views, lr):
     """SGD with momentum 0.9 (Nesterov) and weight decay 5e-4, written out; gradients by central differences."""
     w, velocity = np.full(3, 1 / 3), None

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from forktail.errors import InputError
 from forktail.theory import READINGS, UnitMoments, criterion, criterion_table, select
-from forktail.theory.criterion import influence, solution_covariance
+from forktail.theory.criterion import check_damping, checked_weights, influence, solution_covariance
 
 N = 50.0
 HALVES = np.array([[0.5, 0.5]])
@@ -519,3 +521,35 @@ def test_what_has_no_meaning_is_refused(draw_unit, options, message):
     given = {"units": [unit, unit], "decoders": [decoder] * 2, "weights": LINE, "n": [N, N], **options}
     with pytest.raises(InputError, match=message):
         criterion_table(given.pop("units"), given.pop("decoders"), **given)
+
+
+@pytest.mark.parametrize("weights", [[0.5, 0.5], [[]], [[0.5, 0.6]], [[1.5, -0.5]], [[np.nan, 1.0]]])
+def test_every_table_takes_weights_on_the_simplex_alone(weights):
+    with pytest.raises(InputError, match=r"^weights "):
+        checked_weights(weights)
+
+
+def test_weights_of_python_become_an_array():
+    np.testing.assert_array_equal(checked_weights([(1, 0), (0, 1)]), np.eye(2), strict=True)
+
+
+@pytest.mark.parametrize(
+    ("damping", "holds"), [(0.0, True), (2, True), (-1e-9, False), (np.inf, False), (np.nan, False)]
+)
+def test_a_damping_is_a_finite_number_not_below_0(damping, holds):
+    if holds:
+        check_damping(damping)
+        return
+    with pytest.raises(InputError, match=rf"^damping = {damping}; expected a finite number >= 0"):
+        check_damping(damping)
+
+
+def test_files_of_the_theory_share_public_names_alone():
+    for path in Path(criterion.__file__).parent.glob("*.py"):
+        taken = [
+            alias.name
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("forktail")
+            for alias in node.names
+        ]
+        assert [name for name in taken if name.startswith("_")] == [], path.name

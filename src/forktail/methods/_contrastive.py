@@ -7,7 +7,7 @@ K places of the queue.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import final
 
@@ -15,11 +15,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from forktail.backbones.classified import Classified
 from forktail.data.augment import Views
 from forktail.data.images import Images
+from forktail.data.texts import are_texts
 from forktail.errors import InputError
-from forktail.methods._method import Method
-from forktail.methods._ranges import check_not_negative, check_positive
+from forktail.methods._method import Method, Problem
+from forktail.methods._networks import new_classified
+from forktail.methods._ranges import check_not_negative, check_positive, check_whole
+from forktail.training.engine import Engine
+from forktail.training.objective import Objective
 from forktail.training.plan import Plan
 
 UNFILLED = -1  # label of a place of the queue that has no embedding yet
@@ -172,16 +177,10 @@ def check_contrast(method: Method) -> None:
     Args:
         method: With ``alpha``, ``beta``, ``gamma``, ``supt``, ``moco_t``, ``moco_k`` and ``moco_dim``.
 
-    Raises:
-        InputError: If one of them is out of range.
     """
-    for name in ("alpha", "gamma"):
-        check_not_negative(name, getattr(method, name))
-    for name in ("beta", "supt", "moco_t"):
-        check_positive(name, getattr(method, name))
-    for name in ("moco_k", "moco_dim"):
-        if getattr(method, name) < 1:
-            raise InputError(f"method.{name} = {getattr(method, name)}", expected="a whole number >= 1")
+    check_not_negative(method, "alpha", "gamma")
+    check_positive(method, "beta", "supt", "moco_t")
+    check_whole(method, "moco_k", "moco_dim", least=1)
 
 
 def check_pairs(plan: Plan) -> None:
@@ -199,6 +198,25 @@ def check_pairs(plan: Plan) -> None:
         )
 
 
+def contrasted(
+    problem: Problem, engine: Engine, make_objective: Callable[[Classified, torch.Generator], Objective]
+) -> nn.Module:
+    """Train a network with a linear classifier on two views of all images.
+
+    Args:
+        problem: Its images.
+        engine: Trains.
+        make_objective: Makes the objective of the network, and of a generator to draw the projector from.
+
+    Returns:
+        The trained network.
+    """
+    check_pairs(engine.plan)
+    network = new_classified(problem.backbone(), problem.counts.num_classes, problem.generator("classifier"))
+    engine.train("training", make_objective(network, problem.generator("projector")), two_views(problem.train))
+    return network
+
+
 def two_views(images: Images) -> Images:
     """Show every image in two ways of its own transform.
 
@@ -207,6 +225,15 @@ def two_views(images: Images) -> Images:
 
     Returns:
         The same images, whose inputs are (2, 3, H, W).
+
+    Raises:
+        InputError: If they are texts.
     """
     assert images.transform is not None
+    if are_texts(images):
+        raise InputError(
+            "texts, of which there are no two views",
+            expected="pictures, which are augmented",
+            remedy="choose a method that shows an example once, such as osdtw, logit_adjustment or ce",
+        )
     return images.with_transform(Views((images.transform, images.transform)))

@@ -9,20 +9,6 @@ import torch
 from forktail.backbones.classifiers import CosineClassifier
 from forktail.backbones.experts import Branched, Experts
 from forktail.backbones.layered import Layered
-from forktail.errors import InputError
-
-
-def check_shared_units(shared_units: int | None) -> None:
-    """Refuse a number of shared units that no backbone has.
-
-    Args:
-        shared_units: The hyper-parameter of that name; None leaves it to the method.
-
-    Raises:
-        InputError: If it is below 1.
-    """
-    if shared_units is not None and shared_units < 1:
-        raise InputError(f"method.shared_units = {shared_units}", expected="a whole number >= 1")
 
 
 def cosine_experts(

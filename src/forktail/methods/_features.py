@@ -53,8 +53,7 @@ def features_flops(problem: Problem, backbone: Layered) -> float:
     Returns:
         Floating-point operations.
     """
-    side = problem.preprocess.size
-    return float(problem.counts.total * inference_flops(backbone, (3, side, side)))
+    return float(problem.counts.total * inference_flops(backbone, problem.preprocess.shape))
 
 
 @torch.no_grad()

@@ -74,7 +74,8 @@ class MaskedAutoencoder(Objective):
     """Predict the normalised pixels of patches that the encoder never saw.
 
     The removed pixels are set to zero before the stem, too: a convolutional stem would otherwise carry them into the
-    tokens of their neighbours.
+    tokens of their neighbours. The decoder sees patches alone: class token and registers are dropped before it, where
+    the authors' decoder takes the class token along.
 
     Args:
         backbone: A vision transformer; its stem, units and final norm are the encoder.

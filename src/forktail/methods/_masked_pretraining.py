@@ -9,11 +9,11 @@ from functools import partial
 from torch import nn
 
 from forktail.backbones.forked import Forked
-from forktail.errors import InputError
 from forktail.labels import TaskSplit
 from forktail.losses._loss import Loss
 from forktail.methods._masked_autoencoder import MaskedAutoencoder
-from forktail.methods._method import Problem
+from forktail.methods._method import Method, Problem
+from forktail.methods._ranges import check_fraction, check_whole
 from forktail.training.engine import Engine
 from forktail.training.mix import Mix
 from forktail.training.objective import Objective, Supervised
@@ -81,7 +81,7 @@ def autoencoder(problem: Problem, mask_ratio: float) -> MaskedAutoencoder:
     heads = max(1, round(backbone.num_features * 2 / 3 / HEAD))
     return MaskedAutoencoder(
         backbone,
-        image_side=problem.preprocess.size,
+        image_side=problem.picture_size,
         mask=mask_ratio,
         width=HEAD * heads,
         depth=max(1, round(backbone.depth * 2 / 3)),
@@ -90,23 +90,15 @@ def autoencoder(problem: Problem, mask_ratio: float) -> MaskedAutoencoder:
     )
 
 
-def check_pretraining(pretraining_epochs: int | None, mask_ratio: float, layer_decay: float) -> None:
-    """Refuse hyper-parameters of these names that cannot be.
+def check_pretraining(method: Method) -> None:
+    """Refuse hyper-parameters of pretraining and tuning that are out of range.
 
     Args:
-        pretraining_epochs: A whole number >= 0, or None.
-        mask_ratio: Inside (0, 1).
-        layer_decay: In (0, 1].
-
-    Raises:
-        InputError: If one is out of range.
+        method: With ``pretraining_epochs``, ``mask_ratio`` and ``layer_decay``.
     """
-    if pretraining_epochs is not None and pretraining_epochs < 0:
-        raise InputError(f"method.pretraining_epochs = {pretraining_epochs}", expected="a whole number >= 0")
-    if not 0 < mask_ratio < 1:
-        raise InputError(f"method.mask_ratio = {mask_ratio}", expected="a share inside (0, 1)")
-    if not 0 < layer_decay <= 1:
-        raise InputError(f"method.layer_decay = {layer_decay}", expected="a factor in (0, 1]")
+    check_whole(method, "pretraining_epochs")
+    check_fraction(method, "mask_ratio", zero=False, one=False)
+    check_fraction(method, "layer_decay", zero=False)
 
 
 def _pretrained(problem: Problem, engine: Engine, objective: MaskedAutoencoder, plan: Plan) -> Forked:

@@ -15,10 +15,11 @@ from forktail.backbones.layered import Layered
 from forktail.backbones.open import BackboneSpec, architecture, open_backbone
 from forktail.data.augment import Preprocess
 from forktail.data.images import Images
-from forktail.errors import InputError
+from forktail.data.word_pieces import WordPieces
 from forktail.labels import ClassCounts, TaskSplit
-from forktail.predictor import ModelSpec, Predictor
+from forktail.predictor import ModelSpec, Predictor, for_pictures
 from forktail.training.engine import Engine
+from forktail.training.objective import freeze
 from forktail.training.randomness import seed_of
 
 
@@ -32,7 +33,7 @@ class Problem:
         counts: Training images of each class, after the held-out part was taken.
         split: Which classes make which task.
         backbone_spec: Which backbone with which initial weights.
-        preprocess: How a picture becomes an input without augmentation.
+        preprocess: How a picture or text becomes an input without augmentation.
         seed: Seed of initial classifiers and random backbones.
     """
 
@@ -41,12 +42,20 @@ class Problem:
     counts: ClassCounts
     split: TaskSplit
     backbone_spec: BackboneSpec
-    preprocess: Preprocess
+    preprocess: Preprocess | WordPieces
     seed: int = 0
 
+    @property
+    def picture_size(self) -> int:
+        """Side of the square inputs in pixels, for a method that cannot do without pictures."""
+        return for_pictures(self.preprocess).size
+
     def backbone(self) -> Layered:
-        """Return a fresh copy of the pretrained backbone."""
-        return open_backbone(self.backbone_spec, seed=seed_of(self.seed, "backbone"))
+        """Return a fresh copy of the pretrained backbone, its stem frozen if units of it are to be."""
+        backbone = open_backbone(self.backbone_spec, seed=seed_of(self.seed, "backbone"))
+        if self.backbone_spec.frozen_units:
+            freeze(backbone.stem)
+        return backbone
 
     def network(self, split: TaskSplit | None = None, depth: int | None = None) -> Forked:
         """Return an untrained network on the pretrained backbone.
@@ -93,19 +102,6 @@ class Problem:
             tasks=tuple(tuple(int(c) for c in task) for task in self.split.tasks),
             structure=structure,
         )
-
-
-def check_tau(tau: float) -> None:
-    """Refuse a strength of the logit adjustment that is none.
-
-    Args:
-        tau: The hyper-parameter of that name.
-
-    Raises:
-        InputError: If it is negative or not finite.
-    """
-    if not 0 <= tau < float("inf"):
-        raise InputError(f"method.tau = {tau}", expected="a number >= 0")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from forktail.backbones.classifiers import linear_classifier
-from forktail.backbones.experts import Experts
+from forktail.backbones.experts import Experts, rows_of
 from forktail.data.images import Images
 from forktail.methods._method import Problem
 from forktail.training.cost import inference_flops
@@ -72,7 +72,7 @@ class Routed(nn.Module):
                 features, rows = features[asks], rows[asks]
             if not len(rows):
                 break
-            features = trunk.branches[number](hidden[rows])
+            features = trunk.branches[number](rows_of(hidden, rows))
             total[rows] += classifiers[number](features)
             asked[rows] += 1
         return total / asked[:, None], asked
@@ -194,8 +194,7 @@ def image_flops(problem: Problem, network: nn.Module) -> int:
     Returns:
         Floating-point operations.
     """
-    side = problem.preprocess.size
-    return inference_flops(network, (3, side, side))
+    return inference_flops(network, problem.preprocess.shape)
 
 
 def tell_experts_asked(problem: Problem, engine: Engine, network: Routed) -> float:

@@ -94,15 +94,33 @@ class WeightedTasks(Objective):
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the (B,) weighted losses of a batch in nats."""
-        scores = self.network.task_scores(batch.inputs)
-        losses = [
-            loss(z, self._targets(batch.targets, task))
-            for task, (z, loss) in enumerate(zip(scores, self.losses, strict=True))
-        ]
+        return self.losses_of(self.network.task_scores(batch.inputs), self.targets(batch.targets))
+
+    def losses_of(self, scores: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
+        """Weigh and add the tasks' losses.
+
+        Args:
+            scores: K times (B, C_t) logits.
+            targets: K times (B, C_t).
+
+        Returns:
+            (B,) losses in nats.
+        """
+        losses = [loss(z, target) for z, target, loss in zip(scores, targets, self.losses, strict=True)]
         return torch.stack(losses, dim=1) @ self.weights
 
+    def targets(self, targets: Tensor) -> list[Tensor]:
+        """Cut the targets into those of the tasks; an image of another task is a row of zeros.
+
+        Args:
+            targets: (B,) classes, or (B, C) soft targets of all classes.
+
+        Returns:
+            K times (B, C_t).
+        """
+        return [self._targets(targets, task) for task in range(len(self.losses))]
+
     def _targets(self, targets: Tensor, task: int) -> Tensor:
-        """Return the (B, C_t) targets of a task; an image of another task is a row of zeros."""
         classes: Tensor = self.get_buffer(f"classes{task}")
         if targets.is_floating_point():
             return targets[:, classes]

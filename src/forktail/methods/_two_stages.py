@@ -4,32 +4,31 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Protocol
 
+from forktail.backbones.classified import Classified
+from forktail.backbones.classifiers import ScaledClassifier
 from forktail.backbones.forked import Forked
-from forktail.errors import InputError
 from forktail.losses.cross_entropy import CrossEntropy
 from forktail.methods._method import Problem
 from forktail.training.engine import Engine
+from forktail.training.mix import Mix
 from forktail.training.objective import Objective, Supervised
 from forktail.training.plan import Plan
 
 ADAPTIVE = 10.0  # see `scales_lr_ratio`
 
 
-def check_classifier_stage(epochs: int | None, lr_ratio: float | None) -> None:
-    """Refuse a length or learning rate of the second stage that is none.
+class TwoStages(Protocol):
+    """A method's fields for its second stage."""
 
-    Args:
-        epochs: The method's ``classifier_epochs``.
-        lr_ratio: The method's ``lr_ratio``.
+    @property
+    def classifier_epochs(self) -> int | None:
+        """Its length, or None for the published one."""
 
-    Raises:
-        InputError: If the length is negative or the ratio not a number above 0.
-    """
-    if epochs is not None and epochs < 0:
-        raise InputError(f"method.classifier_epochs = {epochs}", expected="a whole number >= 0")
-    if lr_ratio is not None and not 0 < lr_ratio < float("inf"):
-        raise InputError(f"method.lr_ratio = {lr_ratio}", expected="a number > 0; 1 is the plan's learning rate")
+    @property
+    def lr_ratio(self) -> float | None:
+        """Its learning rate over the plan's, or None; see `scales_lr_ratio`."""
 
 
 def scales_lr_ratio(lr_ratio: float | None, plan: Plan) -> float:
@@ -59,10 +58,8 @@ def two_plans(
     problem: Problem,
     engine: Engine,
     make_stages: tuple[Callable[[], Objective], Callable[[], Objective]],
-    *,
-    classifier_epochs: int | None,
+    method: TwoStages,
     published: int,
-    lr_ratio: float,
 ) -> tuple[Plan, Plan]:
     """Plan the features, as long as the engine's plan says, and the classifier.
 
@@ -70,18 +67,46 @@ def two_plans(
         problem: Its images.
         engine: Its plan; ``plan.flops`` are divided between both.
         make_stages: What makes the two objectives, untrained.
-        classifier_epochs: Length of the second, or None.
+        method: Says how long and how fast the second is.
         published: Its published length, which counts where that is None, but is never more than the first's. It is not
             scaled down with the first, because a classifier needs its steps however short the features were trained.
-        lr_ratio: Its learning rate over the plan's.
 
     Returns:
         One plan per stage.
     """
-    epochs = min(published, engine.plan.epochs) if classifier_epochs is None else classifier_epochs
+    epochs = min(published, engine.plan.epochs) if method.classifier_epochs is None else method.classifier_epochs
     lengths = (engine.plan.epochs, epochs)
     first, second = engine.plans([(make, problem.train, n) for make, n in zip(make_stages, lengths, strict=True)])
-    return first, dataclasses.replace(second, lr=lr_ratio * second.lr, min_lr=lr_ratio * second.min_lr)
+    ratio = scales_lr_ratio(method.lr_ratio, engine.plan)
+    return first, dataclasses.replace(second, lr=ratio * second.lr, min_lr=ratio * second.min_lr)
+
+
+def plain_features(
+    problem: Problem,
+    engine: Engine,
+    make_second: Callable[[Forked], Objective],
+    method: TwoStages,
+    published: int,
+    mix: Mix | None = None,
+) -> tuple[Forked, Plan]:
+    """Plan both stages, and train the first as ``ce`` does.
+
+    Args:
+        problem: Its images.
+        engine: Trains.
+        make_second: Makes the second stage's objective of a network of the first.
+        method: Says how long and how fast the second is.
+        published: Its published length; see `two_plans`.
+        mix: Mixing of the first stage in place of the plan's.
+
+    Returns:
+        The trained network, and the second stage's plan.
+    """
+    makers = (lambda: plain_training(problem.network()), lambda: make_second(problem.network()))
+    first, second = two_plans(problem, engine, makers, method, published)
+    network = problem.network()
+    engine.train("training", plain_training(network), problem.train, dataclasses.replace(first, mix=mix or first.mix))
+    return network, second
 
 
 def plain_training(network: Forked) -> Supervised:
@@ -94,3 +119,15 @@ def plain_training(network: Forked) -> Supervised:
         The objective, untrained.
     """
     return Supervised(network, CrossEntropy())
+
+
+def scaled(plain: Forked) -> Classified:
+    """Put a factor for each class on a network's classifier.
+
+    Args:
+        plain: Its modules are taken as they are, not copied.
+
+    Returns:
+        The network with factors of 1.
+    """
+    return Classified(plain.path(0), ScaledClassifier(plain.classifier(0)))

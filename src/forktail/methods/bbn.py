@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from forktail.backbones.classifiers import linear_classifier
-from forktail.backbones.experts import Branched
+from forktail.backbones.experts import Branched, rows_of
 from forktail.backbones.layered import Layered
 from forktail.backbones.open import open_backbone
 from forktail.data.sampling import Paired, Shuffled, Weighted
 from forktail.losses.cross_entropy import CrossEntropy
-from forktail.methods._experts import check_shared_units
 from forktail.methods._method import Method, Problem
+from forktail.methods._ranges import check_whole
 from forktail.predictor import ModelSpec, Predictor
 from forktail.training.engine import Engine
 from forktail.training.objective import Batch, Objective
@@ -47,7 +47,7 @@ class BBN(Method):
     shared_units: int | None = None
 
     def __post_init__(self) -> None:
-        check_shared_units(self.shared_units)
+        check_whole(self, "shared_units", least=1)
 
     def network(self, spec: ModelSpec) -> Bilateral:
         """Return an untrained network of two branches."""
@@ -104,7 +104,8 @@ class Bilateral(nn.Module):
         """
         hidden = self.trunk.shared(inputs)
         conventional, rebalancing = self.trunk.branches
-        logits: Tensor = self.classifier(mixed_features(conventional(hidden[::2]), rebalancing(hidden[1::2]), share))
+        even, odd = (rows_of(hidden, slice(first, None, 2)) for first in (0, 1))
+        logits: Tensor = self.classifier(mixed_features(conventional(even), rebalancing(odd), share))
         return logits
 
 

@@ -12,6 +12,7 @@ from forktail.backbones.forked import Forked
 from forktail.backbones.open import open_backbone
 from forktail.losses.binary_cross_entropy import BinaryCrossEntropy
 from forktail.methods._method import Method, Problem
+from forktail.methods._ranges import check_choices
 from forktail.predictor import ModelSpec, Predictor
 from forktail.training.engine import Engine
 from forktail.training.objective import Supervised
@@ -39,6 +40,9 @@ class BCE(Method):
     compute = 1.0
 
     scale: Literal["sum", "mean"] = "sum"
+
+    def __post_init__(self) -> None:
+        check_choices(self)
 
     def network(self, spec: ModelSpec) -> Forked:
         """Return an untrained network of one task."""

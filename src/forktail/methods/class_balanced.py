@@ -10,9 +10,9 @@ from torch import nn
 
 from forktail.backbones.forked import Forked
 from forktail.backbones.open import open_backbone
-from forktail.errors import InputError
 from forktail.losses.class_balanced import ClassBalanced as ClassBalancedLoss
 from forktail.methods._method import Method, Problem
+from forktail.methods._ranges import check_choices, check_fraction, check_not_negative
 from forktail.predictor import ModelSpec, Predictor
 from forktail.training.engine import Engine
 from forktail.training.objective import Supervised
@@ -42,10 +42,9 @@ class ClassBalanced(Method):
     gamma: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.beta < 1:
-            raise InputError(f"method.beta = {self.beta}", expected="a number in [0, 1)")
-        if not 0 <= self.gamma < float("inf"):
-            raise InputError(f"method.gamma = {self.gamma}", expected="a number >= 0")
+        check_choices(self)
+        check_fraction(self, "beta", one=False)
+        check_not_negative(self, "gamma")
 
     def network(self, spec: ModelSpec) -> Forked:
         """Return an untrained network of one task."""

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, final
 
 import torch
 from torch import nn
 
 from forktail.backbones.classified import Classified
-from forktail.backbones.classifiers import linear_classifier
-from forktail.backbones.layered import Layered
+from forktail.backbones.forked import Forked
 from forktail.backbones.open import open_backbone
 from forktail.data.sampling import ClassAware
 from forktail.losses.cross_entropy import CrossEntropy
 from forktail.methods._method import Method, Problem
-from forktail.methods._two_stages import check_classifier_stage, plain_training, two_plans
+from forktail.methods._networks import new_classified
+from forktail.methods._ranges import check_choices, check_positive, check_whole
+from forktail.methods._two_stages import plain_features
 from forktail.predictor import ModelSpec, Predictor
 from forktail.training.engine import Engine
 from forktail.training.objective import Supervised, freeze
@@ -48,11 +50,13 @@ class CRT(Method):
     norm: Literal["eval", "track"] = "eval"
 
     def __post_init__(self) -> None:
-        check_classifier_stage(self.classifier_epochs, self.lr_ratio)
+        check_choices(self)
+        check_whole(self, "classifier_epochs")
+        check_positive(self, "lr_ratio")
 
     def network(self, spec: ModelSpec) -> Classified:
         """Return an untrained network with a linear classifier."""
-        return self._network(open_backbone(spec.backbone), len(spec.classes), torch.Generator())
+        return new_classified(open_backbone(spec.backbone), len(spec.classes), torch.Generator())
 
     def reads(self, network: nn.Module, spec: ModelSpec) -> Predictor:
         """Read outputs of balanced training as they are."""
@@ -60,24 +64,13 @@ class CRT(Method):
 
     def fit(self, problem: Problem, engine: Engine) -> Predictor:
         """Train features and classifier, forget the classifier, train another."""
-        plans = two_plans(
-            problem,
-            engine,
-            (lambda: plain_training(problem.network()), lambda: self._retraining(problem, problem.backbone())),
-            classifier_epochs=self.classifier_epochs,
-            published=EPOCHS,
-            lr_ratio=self.lr_ratio,
-        )
-        plain = problem.network()
-        engine.train("training", plain_training(plain), problem.train, plans[0])
-        retraining = self._retraining(problem, plain.path(0))
-        network = engine.train("classifier", retraining, problem.train, plans[1], ClassAware()).network
+        retraining = partial(self._retraining, problem)
+        plain, plan = plain_features(problem, engine, retraining, self, EPOCHS)
+        network = engine.train("classifier", retraining(plain), problem.train, plan, ClassAware()).network
         return self.reads(network, problem.spec(self))
 
-    def _retraining(self, problem: Problem, backbone: Layered) -> Supervised:
+    def _retraining(self, problem: Problem, plain: Forked) -> Supervised:
+        backbone = plain.path(0)
         freeze(backbone, self.norm)
-        generator = problem.generator("new classifier")
-        return Supervised(self._network(backbone, problem.counts.num_classes, generator), CrossEntropy())
-
-    def _network(self, backbone: Layered, num_classes: int, generator: torch.Generator) -> Classified:
-        return Classified(backbone, linear_classifier(backbone.num_features, num_classes, generator))
+        network = new_classified(backbone, problem.counts.num_classes, problem.generator("new classifier"))
+        return Supervised(network, CrossEntropy())

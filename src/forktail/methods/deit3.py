@@ -17,6 +17,7 @@ from forktail.losses._loss import Loss
 from forktail.losses.cross_entropy import CrossEntropy
 from forktail.methods._method import Method, Problem
 from forktail.methods._mixing import own_mix
+from forktail.methods._ranges import check_choices, check_whole
 from forktail.predictor import ModelSpec, Predictor
 from forktail.training.engine import Engine
 from forktail.training.mix import Mix
@@ -52,14 +53,14 @@ class DeiT3(Method):
     repeats: int = 3
 
     def __post_init__(self) -> None:
+        check_choices(self)
+        check_whole(self, "repeats", least=1)
         self._mix()
         if self.loss == "bce" and self.smoothing:
             raise InputError(
                 f'method.smoothing = {self.smoothing} with loss "bce", which would make every class a target',
                 remedy="set method.smoothing = 0",
             )
-        if self.repeats < 1:
-            raise InputError(f"method.repeats = {self.repeats}", expected="a whole number >= 1; 1 repeats nothing")
 
     def network(self, spec: ModelSpec) -> Forked:
         """Return an untrained network of one task."""

@@ -16,8 +16,9 @@ from torch.nn import functional as F
 from forktail.backbones.classifiers import linear_classifier
 from forktail.backbones.forked import Forked
 from forktail.backbones.layered import Layered
-from forktail.backbones.open import BackboneSpec, open_backbone
+from forktail.backbones.open import BackboneSpec, InputFacts, input_facts, open_backbone
 from forktail.backbones.vit import VitReadout
+from forktail.data.augment import Preprocess
 from forktail.data.sampling import Repeated
 from forktail.errors import InputError
 from forktail.labels import ClassCounts
@@ -25,7 +26,7 @@ from forktail.losses.class_balanced import ClassBalanced
 from forktail.losses.logit_adjusted import LogitAdjusted
 from forktail.methods._method import Method, Problem
 from forktail.methods._mixing import own_mix
-from forktail.methods._ranges import check_share
+from forktail.methods._ranges import check_fraction, check_whole
 from forktail.predictor import ModelSpec, Predictor
 from forktail.training.engine import Engine
 from forktail.training.mix import Mix
@@ -47,8 +48,13 @@ class DeiTLT(Method):
     sees them at the student's size, not at its own. They stop mixing during DRW on CIFAR; here, as on their other sets,
     mixing stays. A backbone without tokens, such as a ResNet, gets two classifiers on one feature.
 
+    A teacher with pretrained weights is frozen, and its stage trains a classifier of the training set's classes alone,
+    since the file of a backbone holds none; it sees the pictures with the colour statistics of its own pretraining.
+
     Args:
-        teacher_backbone: Name of the teacher's backbone, which begins with random weights.
+        teacher_backbone: Name of the teacher's backbone.
+        teacher_weights: Its pretrained weights: a file, or in place of both the name of a backbone that brings some,
+            such as ``resnet18.a1_in1k``, which is downloaded. None begins with random weights, and trains all.
         teacher_epochs: Length of the teacher's training; None is the plan's.
         alpha: Share of the teacher, in [0, 1].
         drw_start: Share of the training after which the teacher's part is weighted, in [0, 1]: epoch 1100 of 1200.
@@ -67,6 +73,7 @@ class DeiTLT(Method):
     compute = 4.7
 
     teacher_backbone: str = "resnet32"
+    teacher_weights: str | None = None
     teacher_epochs: int | None = None
     alpha: float = 0.5
     drw_start: float = 11 / 12
@@ -79,15 +86,16 @@ class DeiTLT(Method):
 
     def __post_init__(self) -> None:
         self._mix()
-        check_share("alpha", self.alpha)
-        check_share("drw_start", self.drw_start)
-        for name in ("beta", "ema"):
-            if not 0 <= getattr(self, name) < 1:
-                raise InputError(f"method.{name} = {getattr(self, name)}", expected="a number in [0, 1)")
-        if self.teacher_epochs is not None and self.teacher_epochs < 0:
-            raise InputError(f"method.teacher_epochs = {self.teacher_epochs}", expected="a whole number >= 0")
-        if self.repeats < 1:
-            raise InputError(f"method.repeats = {self.repeats}", expected="a whole number >= 1; 1 repeats nothing")
+        check_fraction(self, "alpha", "drw_start")
+        check_fraction(self, "beta", "ema", one=False)
+        check_whole(self, "teacher_epochs")
+        check_whole(self, "repeats", least=1)
+        if self.teacher_weights is not None and self._teacher_spec().has_random_weights:
+            raise InputError(
+                f'method.teacher_weights = "{self.teacher_weights}"',
+                expected=f"a file of weights of {self.teacher_backbone}, or a backbone that brings some",
+                remedy=f'for "{self.teacher_weights}" with random weights, set method.teacher_backbone alone',
+            )
 
     def network(self, spec: ModelSpec) -> Distilled:
         """Return an untrained network of two classifiers."""
@@ -115,9 +123,19 @@ class DeiTLT(Method):
 
     def _teacher(self, problem: Problem) -> Supervised:
         seed = seed_of(problem.seed, "teacher")
-        spec = BackboneSpec(self.teacher_backbone, weights="random", input_size=problem.preprocess.size)
-        network = Forked.single(open_backbone(spec, seed=seed), problem.counts.num_classes, seed)
-        return Supervised(network, LogitAdjusted(problem.counts))
+        spec = dataclasses.replace(self._teacher_spec(), input_size=problem.picture_size)
+        backbone = open_backbone(spec, seed=seed)
+        if self.teacher_weights is not None:
+            assert isinstance(problem.preprocess, Preprocess)
+            backbone.stem = nn.Sequential(Renormalised(problem.preprocess, input_facts(spec)), backbone.stem)
+            freeze(backbone)
+        return Supervised(Forked.single(backbone, problem.counts.num_classes, seed), LogitAdjusted(problem.counts))
+
+    def _teacher_spec(self) -> BackboneSpec:
+        if self.teacher_weights is None:
+            return BackboneSpec(self.teacher_backbone, weights="random")
+        given = BackboneSpec.parse(self.teacher_weights)
+        return dataclasses.replace(given, name=given.name or self.teacher_backbone)
 
     def _student(self, problem: Problem, teacher: nn.Module) -> Distillation:
         network = Distilled(problem.backbone(), problem.counts.num_classes, problem.generator("classifier"))
@@ -125,6 +143,37 @@ class DeiTLT(Method):
 
     def _mix(self) -> Mix:
         return own_mix(self.mixup, self.cutmix, self.smoothing)
+
+
+@final
+class Renormalised(nn.Module):
+    """Give normalised pictures the colour statistics that another network expects.
+
+    Args:
+        given: How the pictures were normalised.
+        wanted: How they shall be.
+
+    Example:
+        >>> wanted = input_facts(BackboneSpec("tiny"))  # mean and standard deviation 1/2
+        >>> grey = Renormalised(Preprocess(1, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)), wanted)
+        >>> grey(torch.tensor([0.0, 0.5, 1.0]).view(1, 3, 1, 1)).flatten()
+        tensor([-1.,  0.,  1.])
+    """
+
+    factor: Tensor
+    offset: Tensor
+
+    def __init__(self, given: Preprocess, wanted: InputFacts) -> None:
+        super().__init__()
+        old_mean, old_std, mean, std = (
+            torch.tensor(numbers).view(3, 1, 1) for numbers in (given.mean, given.std, wanted["mean"], wanted["std"])
+        )
+        self.register_buffer("factor", old_std / std)
+        self.register_buffer("offset", (old_mean - mean) / std)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Map (B, 3, H, W) to the same shape."""
+        return inputs * self.factor + self.offset
 
 
 @final

@@ -6,6 +6,7 @@ Legend: B images of a batch, C classes, D features.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import final
 
 import torch
@@ -16,8 +17,8 @@ from forktail.backbones.forked import Forked
 from forktail.backbones.open import open_backbone
 from forktail.losses.generalized_reweighted import GeneralizedReweighted
 from forktail.methods._method import Method, Problem
-from forktail.methods._ranges import check_not_negative
-from forktail.methods._two_stages import check_classifier_stage, plain_training, scales_lr_ratio, two_plans
+from forktail.methods._ranges import check_not_negative, check_positive, check_whole
+from forktail.methods._two_stages import plain_features
 from forktail.predictor import ModelSpec, Predictor
 from forktail.training.engine import Engine
 from forktail.training.objective import Batch, Objective, freeze, weighted_mean
@@ -52,8 +53,9 @@ class DisAlign(Method):
     lr_ratio: float | None = None
 
     def __post_init__(self) -> None:
-        check_not_negative("rho", self.rho)
-        check_classifier_stage(self.classifier_epochs, self.lr_ratio)
+        check_not_negative(self, "rho")
+        check_whole(self, "classifier_epochs")
+        check_positive(self, "lr_ratio")
 
     def network(self, spec: ModelSpec) -> Classified:
         """Return an untrained network with a calibrated classifier."""
@@ -65,17 +67,9 @@ class DisAlign(Method):
 
     def fit(self, problem: Problem, engine: Engine) -> Predictor:
         """Train features and classifier, then their calibration."""
-        plans = two_plans(
-            problem,
-            engine,
-            (lambda: plain_training(problem.network()), lambda: self._calibration(problem, problem.network())),
-            classifier_epochs=self.classifier_epochs,
-            published=EPOCHS,
-            lr_ratio=scales_lr_ratio(self.lr_ratio, engine.plan),
-        )
-        plain = problem.network()
-        engine.train("training", plain_training(plain), problem.train, plans[0])
-        network = engine.train("classifier", self._calibration(problem, plain), problem.train, plans[1]).network
+        calibration = partial(self._calibration, problem)
+        plain, plan = plain_features(problem, engine, calibration, self, EPOCHS)
+        network = engine.train("classifier", calibration(plain), problem.train, plan).network
         return self.reads(network, problem.spec(self))
 
     def _calibration(self, problem: Problem, plain: Forked) -> Reweighted:

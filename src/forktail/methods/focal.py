@@ -9,9 +9,9 @@ from torch import nn
 
 from forktail.backbones.forked import Forked
 from forktail.backbones.open import open_backbone
-from forktail.errors import InputError
 from forktail.losses.focal import Focal as FocalLoss
 from forktail.methods._method import Method, Problem
+from forktail.methods._ranges import check_not_negative
 from forktail.predictor import ModelSpec, Predictor
 from forktail.training.engine import Engine
 from forktail.training.objective import Supervised
@@ -37,8 +37,7 @@ class Focal(Method):
     through: bool = True
 
     def __post_init__(self) -> None:
-        if not 0 <= self.gamma < float("inf"):
-            raise InputError(f"method.gamma = {self.gamma}", expected="a number >= 0")
+        check_not_negative(self, "gamma")
 
     def network(self, spec: ModelSpec) -> Forked:
         """Return an untrained network of one task."""

@@ -15,15 +15,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from forktail.backbones.classified import Classified
-from forktail.backbones.classifiers import CosineClassifier
 from forktail.backbones.layered import Layered
 from forktail.backbones.open import open_backbone
 from forktail.data.sampling import Weighted
 from forktail.labels import ClassCounts
 from forktail.losses._log_odds import log_odds_against
 from forktail.methods._method import Method, Problem
-from forktail.methods._ranges import check_not_negative, check_positive
-from forktail.methods._two_stages import check_classifier_stage, two_plans
+from forktail.methods._networks import new_classified
+from forktail.methods._ranges import check_not_negative, check_positive, check_whole
+from forktail.methods._two_stages import two_plans
 from forktail.predictor import ModelSpec, Predictor
 from forktail.training.engine import Engine
 from forktail.training.mix import Mix
@@ -41,6 +41,7 @@ class GCL(Method):
     z_c = s (cos_c - kappa |xi_c| delta_c / max delta - m [c = y]), xi_c ~ N(0, 1/3) cut off at 1, delta_c = log n_max -
     log n_c. The second stage draws every class equally often and turns the loss down where it is right (focal, its
     modulator a constant for the gradient). Both see mixed images; what the plan says of mixing gives way to ``mixup``.
+    The noise is drawn once per image, also where two are mixed: both classes' parts of the loss see the same cloud.
 
     Args:
         noise_mul: kappa, strength of the clouds in both stages, >= 0.
@@ -71,15 +72,13 @@ class GCL(Method):
     lr_ratio: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("noise_mul", "m", "classifier_m", "gamma", "mixup"):
-            check_not_negative(name, getattr(self, name))
-        for name in ("s", "classifier_s"):
-            check_positive(name, getattr(self, name))
-        check_classifier_stage(self.classifier_epochs, self.lr_ratio)
+        check_not_negative(self, "noise_mul", "m", "classifier_m", "gamma", "mixup")
+        check_positive(self, "s", "classifier_s", "lr_ratio")
+        check_whole(self, "classifier_epochs")
 
     def network(self, spec: ModelSpec) -> Classified:
         """Return an untrained network with the second stage's cosine classifier."""
-        return _cosine(open_backbone(spec.backbone), len(spec.classes), self.classifier_s, torch.Generator())
+        return new_classified(open_backbone(spec.backbone), len(spec.classes), torch.Generator(), self.classifier_s)
 
     def reads(self, network: nn.Module, spec: ModelSpec) -> Predictor:
         """Read scaled cosines as they are."""
@@ -87,14 +86,8 @@ class GCL(Method):
 
     def fit(self, problem: Problem, engine: Engine) -> Predictor:
         """Train features under clouds, then a new classifier under clouds, margin and balance."""
-        plans = two_plans(
-            problem,
-            engine,
-            (lambda: self._features(problem), lambda: self._retraining(problem, problem.backbone())),
-            classifier_epochs=self.classifier_epochs,
-            published=EPOCHS,
-            lr_ratio=self.lr_ratio,
-        )
+        makers = (lambda: self._features(problem), lambda: self._retraining(problem, problem.backbone()))
+        plans = two_plans(problem, engine, makers, self, EPOCHS)
         first, second = (dataclasses.replace(plan, mix=Mix(mixup=self.mixup)) for plan in plans)
         trained = engine.train("training", self._features(problem), problem.train, first).network
         retraining = self._retraining(problem, trained.backbone)
@@ -103,13 +96,13 @@ class GCL(Method):
 
     def _features(self, problem: Problem) -> Clouded:
         generator = problem.generator("classifier")
-        network = _cosine(problem.backbone(), problem.counts.num_classes, self.s, generator)
+        network = new_classified(problem.backbone(), problem.counts.num_classes, generator, self.s)
         return Clouded(network, problem.counts, cloud=self.s * self.noise_mul, margin=self.s * self.m, gamma=0.0)
 
     def _retraining(self, problem: Problem, backbone: Layered) -> Clouded:
         freeze(backbone)
         s = self.classifier_s
-        network = _cosine(backbone, problem.counts.num_classes, s, problem.generator("new classifier"))
+        network = new_classified(backbone, problem.counts.num_classes, problem.generator("new classifier"), s)
         cloud, margin = s * self.noise_mul, s * self.classifier_m
         return Clouded(network, problem.counts, cloud=cloud, margin=margin, gamma=self.gamma)
 
@@ -203,7 +196,3 @@ class Clouded(Objective):
         noise = half_normal_noise(tuple(logits.shape), batch.generator).to(logits)
         dense = batch.targets if batch.targets.is_floating_point() else F.one_hot(batch.targets, logits.shape[1])
         return clouded_loss(logits, dense.to(logits), self.sizes * noise, self.margin, self.gamma)
-
-
-def _cosine(backbone: Layered, num_classes: int, s: float, generator: torch.Generator) -> Classified:
-    return Classified(backbone, CosineClassifier(backbone.num_features, num_classes, s, generator))

@@ -10,7 +10,8 @@ from torch import nn
 
 from forktail.backbones.forked import Forked, fork
 from forktail.backbones.open import open_backbone
-from forktail.methods._method import Method, Problem, check_tau
+from forktail.methods._method import Method, Problem
+from forktail.methods._ranges import check_choices, check_not_negative
 from forktail.methods._tasks import TASKS, check_two_tasks, specialist
 from forktail.predictor import ModelSpec, Predictor
 from forktail.training.engine import Engine
@@ -38,7 +39,8 @@ class Independent(Method):
     tau: float = 1.0
 
     def __post_init__(self) -> None:
-        check_tau(self.tau)
+        check_choices(self)
+        check_not_negative(self, "tau")
 
     def network(self, spec: ModelSpec) -> Forked:
         """Return an untrained network that forks before its first layer."""

@@ -48,8 +48,7 @@ class LADE(Method):
     remine_lambda: float = 0.01
 
     def __post_init__(self) -> None:
-        for name in ("alpha", "remine_lambda"):
-            check_not_negative(name, getattr(self, name))
+        check_not_negative(self, "alpha", "remine_lambda")
 
     def network(self, spec: ModelSpec) -> Forked:
         """Return an untrained network of one task."""

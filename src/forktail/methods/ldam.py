@@ -9,12 +9,11 @@ import torch
 from torch import nn
 
 from forktail.backbones.classified import Classified
-from forktail.backbones.classifiers import CosineClassifier
-from forktail.backbones.layered import Layered
 from forktail.backbones.open import open_backbone
-from forktail.errors import InputError
 from forktail.losses.ldam import LDAM as LDAMLoss  # noqa: N811 - a name of its own, no constant
 from forktail.methods._method import Method, Problem
+from forktail.methods._networks import new_classified
+from forktail.methods._ranges import check_fraction, check_not_negative, check_positive
 from forktail.predictor import ModelSpec, Predictor
 from forktail.training.engine import Engine
 from forktail.training.objective import Deferred
@@ -46,19 +45,14 @@ class LDAM(Method):
     beta: float = 0.9999
 
     def __post_init__(self) -> None:
-        checks = {
-            "max_m": (0 <= self.max_m < float("inf"), "a number >= 0, such as 0.5"),
-            "s": (0 < self.s < float("inf"), "a number > 0, such as 30"),
-            "drw_start": (0 <= self.drw_start <= 1, "a share in [0, 1]"),
-            "beta": (0 <= self.beta < 1, "a number in [0, 1)"),
-        }
-        for name, (holds, expected) in checks.items():
-            if not holds:
-                raise InputError(f"method.{name} = {getattr(self, name)}", expected=expected)
+        check_not_negative(self, "max_m")
+        check_positive(self, "s")
+        check_fraction(self, "drw_start")
+        check_fraction(self, "beta", one=False)
 
     def network(self, spec: ModelSpec) -> Classified:
         """Return an untrained network with a cosine classifier."""
-        return self._network(open_backbone(spec.backbone), len(spec.classes), torch.Generator())
+        return new_classified(open_backbone(spec.backbone), len(spec.classes), torch.Generator(), self.s)
 
     def reads(self, network: nn.Module, spec: ModelSpec) -> Predictor:
         """Read scaled cosines as they are."""
@@ -66,12 +60,10 @@ class LDAM(Method):
 
     def fit(self, problem: Problem, engine: Engine) -> Predictor:
         """Train one network on all images, with margins first and with margins and weights then."""
-        network = self._network(problem.backbone(), problem.counts.num_classes, problem.generator("classifier"))
+        generator = problem.generator("classifier")
+        network = new_classified(problem.backbone(), problem.counts.num_classes, generator, self.s)
         # s stands in the classifier, so the loss takes its logits as they come and margins on their scale.
         early, late = (LDAMLoss(problem.counts, max_m=self.s * self.max_m, s=1.0, beta=beta) for beta in (0, self.beta))
         objective = Deferred(network, early, late, self.drw_start)
         trained = engine.train("training", objective, problem.train).network
         return self.reads(trained, problem.spec(self))
-
-    def _network(self, backbone: Layered, num_classes: int, generator: torch.Generator) -> Classified:
-        return Classified(backbone, CosineClassifier(backbone.num_features, num_classes, self.s, generator))

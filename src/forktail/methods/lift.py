@@ -14,13 +14,12 @@ from forktail.backbones.classified import Classified
 from forktail.backbones.classifiers import CosineClassifier
 from forktail.backbones.layered import Layered
 from forktail.backbones.open import open_backbone
-from forktail.errors import InputError
 from forktail.losses.logit_adjusted import LogitAdjusted
 from forktail.methods._adapters import Kind, adapted
 from forktail.methods._features import training_features
-from forktail.methods._method import Method, Problem, check_tau
-from forktail.methods._ranges import check_positive
-from forktail.predictor import ModelSpec, Predictor
+from forktail.methods._method import Method, Problem
+from forktail.methods._ranges import check_choices, check_not_negative, check_positive, check_whole
+from forktail.predictor import ModelSpec, Predictor, for_pictures
 from forktail.training.engine import Engine
 from forktail.training.objective import Supervised
 
@@ -54,15 +53,15 @@ class LIFT(Method):
     tau: float = 1.0
 
     def __post_init__(self) -> None:
-        check_tau(self.tau)
-        check_positive("scale", self.scale)
-        if self.bottleneck is not None and self.bottleneck < 1:
-            raise InputError(f"method.bottleneck = {self.bottleneck}", expected="a whole number >= 1")
+        check_choices(self)
+        check_not_negative(self, "tau")
+        check_positive(self, "scale")
+        check_whole(self, "bottleneck", least=1)
 
     def network(self, spec: ModelSpec) -> Classified:
         """Return an untrained network with adapters."""
         backbone = open_backbone(spec.backbone)
-        return self._network(backbone, len(spec.classes), spec.preprocess.size, torch.Generator())
+        return self._network(backbone, len(spec.classes), for_pictures(spec.preprocess).size, torch.Generator())
 
     def reads(self, network: nn.Module, spec: ModelSpec) -> Predictor:
         """Read scaled cosines of adjusted training as they are."""
@@ -72,7 +71,7 @@ class LIFT(Method):
         """Take the class means, then train adapters and classifier."""
         num_classes = problem.counts.num_classes
         generator = problem.generator("adapters")
-        network = self._network(problem.backbone(), num_classes, problem.preprocess.size, generator)
+        network = self._network(problem.backbone(), num_classes, problem.picture_size, generator)
         features = training_features(problem, engine, problem.backbone().to(engine.runtime.device).eval())
         labels = torch.from_numpy(problem.train.labels).to(features.device)
         network.classifier.load_state_dict({"weight": class_directions(features, labels, num_classes)})

@@ -24,7 +24,8 @@ from forktail.methods._logistic_regression import (
     logistic_regression,
     most_evaluations,
 )
-from forktail.methods._method import Method, Problem, check_tau
+from forktail.methods._method import Method, Problem
+from forktail.methods._ranges import check_not_negative, check_positive, check_whole
 from forktail.predictor import ModelSpec, Predictor
 from forktail.training.engine import Arrays, Engine
 from forktail.training.objective import freeze
@@ -63,11 +64,9 @@ class LinearProbe(Method):
     max_iterations: int = 400
 
     def __post_init__(self) -> None:
-        check_tau(self.tau)
-        if not 0 < self.penalty < np.inf:  # classes that can be told apart have no optimum without one
-            raise InputError(f"method.penalty = {self.penalty}", expected="a number > 0")
-        if self.max_iterations < 1:
-            raise InputError(f"method.max_iterations = {self.max_iterations}", expected="a whole number >= 1")
+        check_not_negative(self, "tau")
+        check_positive(self, "penalty")  # classes that can be told apart have no optimum without one
+        check_whole(self, "max_iterations", least=1)
 
     def network(self, spec: ModelSpec) -> Forked:
         """Return an untrained network of one task."""

@@ -11,8 +11,9 @@ from forktail.backbones.forked import Forked
 from forktail.backbones.open import open_backbone
 from forktail.losses.balanced_bce import BalancedBCE
 from forktail.methods._masked_pretraining import check_pretraining, pretrained_and_tuned
-from forktail.methods._method import Method, Problem, check_tau
+from forktail.methods._method import Method, Problem
 from forktail.methods._mixing import own_mix
+from forktail.methods._ranges import check_choices, check_not_negative
 from forktail.predictor import ModelSpec, Predictor
 from forktail.training.engine import Engine
 from forktail.training.mix import Mix
@@ -54,8 +55,9 @@ class LiVT(Method):
     layer_decay: float = 0.75
 
     def __post_init__(self) -> None:
-        check_tau(self.tau)
-        check_pretraining(self.pretraining_epochs, self.mask_ratio, self.layer_decay)
+        check_choices(self)
+        check_not_negative(self, "tau")
+        check_pretraining(self)
         self._mix()
 
     def network(self, spec: ModelSpec) -> Forked:

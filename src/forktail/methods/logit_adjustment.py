@@ -10,7 +10,8 @@ from torch import nn
 from forktail.backbones.forked import Forked
 from forktail.backbones.open import open_backbone
 from forktail.losses.logit_adjusted import LogitAdjusted
-from forktail.methods._method import Method, Problem, check_tau
+from forktail.methods._method import Method, Problem
+from forktail.methods._ranges import check_not_negative
 from forktail.predictor import ModelSpec, Predictor
 from forktail.training.engine import Engine
 from forktail.training.objective import Supervised
@@ -33,7 +34,7 @@ class LogitAdjustment(Method):
     tau: float = 1.0
 
     def __post_init__(self) -> None:
-        check_tau(self.tau)
+        check_not_negative(self, "tau")
 
     def network(self, spec: ModelSpec) -> Forked:
         """Return an untrained network of one task."""

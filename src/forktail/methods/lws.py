@@ -8,13 +8,13 @@ from typing import Literal, final
 from torch import nn
 
 from forktail.backbones.classified import Classified
-from forktail.backbones.classifiers import ScaledClassifier
 from forktail.backbones.forked import Forked
 from forktail.backbones.open import open_backbone
 from forktail.data.sampling import ClassAware
 from forktail.losses.cross_entropy import CrossEntropy
 from forktail.methods._method import Method, Problem
-from forktail.methods._two_stages import check_classifier_stage, plain_training, scales_lr_ratio, two_plans
+from forktail.methods._ranges import check_choices, check_positive, check_whole
+from forktail.methods._two_stages import plain_features, scaled
 from forktail.predictor import ModelSpec, Predictor
 from forktail.training.engine import Engine
 from forktail.training.objective import Supervised, freeze
@@ -49,11 +49,13 @@ class LWS(Method):
     norm: Literal["eval", "track"] = "eval"
 
     def __post_init__(self) -> None:
-        check_classifier_stage(self.classifier_epochs, self.lr_ratio)
+        check_choices(self)
+        check_whole(self, "classifier_epochs")
+        check_positive(self, "lr_ratio")
 
     def network(self, spec: ModelSpec) -> Classified:
         """Return an untrained network with a scaled classifier."""
-        return _scaled(Forked.single(open_backbone(spec.backbone), len(spec.classes)))
+        return scaled(Forked.single(open_backbone(spec.backbone), len(spec.classes)))
 
     def reads(self, network: nn.Module, spec: ModelSpec) -> Predictor:
         """Read outputs of balanced training as they are."""
@@ -61,25 +63,12 @@ class LWS(Method):
 
     def fit(self, problem: Problem, engine: Engine) -> Predictor:
         """Train features and classifier, then the factors."""
-        plans = two_plans(
-            problem,
-            engine,
-            (lambda: plain_training(problem.network()), lambda: self._scaling(problem.network())),
-            classifier_epochs=self.classifier_epochs,
-            published=EPOCHS,
-            lr_ratio=scales_lr_ratio(self.lr_ratio, engine.plan),
-        )
-        plain = problem.network()
-        engine.train("training", plain_training(plain), problem.train, plans[0])
-        network = engine.train("classifier", self._scaling(plain), problem.train, plans[1], ClassAware()).network
+        plain, plan = plain_features(problem, engine, self._scaling, self, EPOCHS)
+        network = engine.train("classifier", self._scaling(plain), problem.train, plan, ClassAware()).network
         return self.reads(network, problem.spec(self))
 
     def _scaling(self, plain: Forked) -> Supervised:
-        network = _scaled(plain)
+        network = scaled(plain)
         freeze(network.backbone, self.norm)
         freeze(plain.classifier(0))
         return Supervised(network, CrossEntropy())
-
-
-def _scaled(plain: Forked) -> Classified:
-    return Classified(plain.path(0), ScaledClassifier(plain.classifier(0)))

@@ -49,7 +49,7 @@ class MAE(Method):
     layer_decay: float = 0.65
 
     def __post_init__(self) -> None:
-        check_pretraining(self.pretraining_epochs, self.mask_ratio, self.layer_decay)
+        check_pretraining(self)
         self._mix()
 
     def network(self, spec: ModelSpec) -> Forked:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, final
 
 import torch
@@ -16,8 +17,8 @@ from forktail.backbones.open import open_backbone
 from forktail.data.sampling import ClassAware
 from forktail.losses.label_aware_smoothing import LabelAwareSmoothing
 from forktail.methods._method import Method, Problem
-from forktail.methods._ranges import check_not_negative, check_positive, check_share
-from forktail.methods._two_stages import check_classifier_stage, plain_training, scales_lr_ratio, two_plans
+from forktail.methods._ranges import check_choices, check_fraction, check_not_negative, check_positive, check_whole
+from forktail.methods._two_stages import plain_features, scaled
 from forktail.predictor import ModelSpec, Predictor
 from forktail.training.engine import Engine
 from forktail.training.mix import Mix
@@ -64,15 +65,15 @@ class MiSLAS(Method):
     lr_ratio: float | None = None
 
     def __post_init__(self) -> None:
-        check_not_negative("mixup", self.mixup)
-        check_share("smooth_head", self.smooth_head)
-        check_share("smooth_tail", self.smooth_tail)
-        check_positive("lr_factor", self.lr_factor)
-        check_classifier_stage(self.classifier_epochs, self.lr_ratio)
+        check_choices(self)
+        check_not_negative(self, "mixup")
+        check_fraction(self, "smooth_head", "smooth_tail")
+        check_whole(self, "classifier_epochs")
+        check_positive(self, "lr_factor", "lr_ratio")
 
     def network(self, spec: ModelSpec) -> Classified:
         """Return an untrained network with a scaled classifier."""
-        return _scaled(Forked.single(open_backbone(spec.backbone), len(spec.classes)))
+        return scaled(Forked.single(open_backbone(spec.backbone), len(spec.classes)))
 
     def reads(self, network: nn.Module, spec: ModelSpec) -> Predictor:
         """Read outputs of balanced training as they are."""
@@ -80,24 +81,14 @@ class MiSLAS(Method):
 
     def fit(self, problem: Problem, engine: Engine) -> Predictor:
         """Train features and classifier on mixed images, then classifier and factors on balanced batches."""
-        first, second = two_plans(
-            problem,
-            engine,
-            (lambda: plain_training(problem.network()), lambda: self._smoothing(problem, problem.network())),
-            classifier_epochs=self.classifier_epochs,
-            published=EPOCHS,
-            lr_ratio=scales_lr_ratio(self.lr_ratio, engine.plan),
-        )
-        mixed = dataclasses.replace(first, mix=Mix(mixup=self.mixup))
-        plain = problem.network()
-        engine.train("training", plain_training(plain), problem.train, mixed)
-        unmixed = dataclasses.replace(second, mix=Mix())
-        smoothing = self._smoothing(problem, plain)
-        network = engine.train("classifier", smoothing, problem.train, unmixed, ClassAware()).network
+        smoothing = partial(self._smoothing, problem)
+        plain, plan = plain_features(problem, engine, smoothing, self, EPOCHS, Mix(mixup=self.mixup))
+        unmixed = dataclasses.replace(plan, mix=Mix())
+        network = engine.train("classifier", smoothing(plain), problem.train, unmixed, ClassAware()).network
         return self.reads(network, problem.spec(self))
 
     def _smoothing(self, problem: Problem, plain: Forked) -> LabelAwareRetraining:
-        network = _scaled(plain)
+        network = scaled(plain)
         freeze(network.backbone, "track" if self.shift_bn else "eval")
         loss = LabelAwareSmoothing(problem.counts, self.smooth_head, self.smooth_tail, self.shape)
         return LabelAwareRetraining(network, loss, self.lr_factor)
@@ -147,7 +138,3 @@ class LabelAwareRetraining(Objective):
         for value, before in pairs:
             value.copy_(before.lerp(value, self.lr_factor))
             before.copy_(value)
-
-
-def _scaled(plain: Forked) -> Classified:
-    return Classified(plain.path(0), ScaledClassifier(plain.classifier(0)))

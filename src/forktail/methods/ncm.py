@@ -16,7 +16,7 @@ from forktail.backbones.classified import Classified
 from forktail.backbones.open import open_backbone
 from forktail.methods._features import features_flops, training_features
 from forktail.methods._method import Method, Problem
-from forktail.methods._ranges import check_positive
+from forktail.methods._ranges import check_choices, check_positive
 from forktail.methods._two_stages import plain_training
 from forktail.predictor import ModelSpec, Predictor
 from forktail.training.engine import Engine
@@ -48,7 +48,8 @@ class NCM(Method):
     scale: float = 10.0
 
     def __post_init__(self) -> None:
-        check_positive("scale", self.scale)
+        check_choices(self)
+        check_positive(self, "scale")
 
     def network(self, spec: ModelSpec) -> Classified:
         """Return an untrained network without means."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,22 +12,51 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
+from forktail.backbones.batch_norm import recompute_statistics
 from forktail.backbones.forked import Forked, fork
 from forktail.backbones.open import open_backbone
 from forktail.data.images import Images
 from forktail.errors import InputError
 from forktail.fisher.moments import Moments
+from forktail.labels import TaskSplit
+from forktail.losses.logit_adjusted import LogitAdjusted
+from forktail.methods._calibration import calibrate, held_out_images
 from forktail.methods._coupled import CoupledCriterion
-from forktail.methods._method import Method, Problem, check_tau
+from forktail.methods._criterion_files import as_csv, by_layer
+from forktail.methods._merging import merge
+from forktail.methods._method import Method, Problem
 from forktail.methods._moments import Measurement
+from forktail.methods._near_start import NearStart
+from forktail.methods._outputs import outputs_flops
+from forktail.methods._ranges import check_choices, check_fraction, check_not_negative, check_whole
+from forktail.methods._softmax_start import make_softmax, offset_images
 from forktail.methods._tasks import TASKS, WeightedTasks, check_two_tasks, specialist, task_losses
-from forktail.predictor import ModelSpec, Predictor
+from forktail.methods._teaching import TaughtTasks
+from forktail.predictor import ModelSpec, Predictor, Rule
 from forktail.theory import CriterionTable, Selection, Uncertainty, binned_table, jackknife, movement_damping, select
 from forktail.training.engine import Engine
-from forktail.training.objective import Objective, freeze
+from forktail.training.objective import Objective, Supervised, freeze
 from forktail.training.plan import Plan
+from forktail.training.stream import evaluation_batches
 
 COUPLED = ("refined", "raw")  # readings in which encoder and decoders are coupled
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """What the criterion says of a problem, as `OSDTW.criterion` computes it.
+
+    Args:
+        table: The predicted risk of every depth and weight.
+        uncertainty: Its standard errors, where there are groups of images.
+        facts: What it was computed with and what was measured, ready for JSON.
+        curvature: What a merge of the Stage-1 networks is weighted by, where Stage 2 starts from one: of every layer.
+    """
+
+    table: CriterionTable
+    uncertainty: Uncertainty | None
+    facts: dict[str, Any]
+    curvature: list[npt.NDArray[np.float64]] | None
 
 
 @final
@@ -67,11 +95,24 @@ class OSDTW(Method):
         stage2_epochs: Length of Stage 2; None is the plan's.
         refinement_epochs: Length of the refinement; None is 0.3 of the plan's.
         tau: Strength of the logit adjustment in training.
+        stage1_decay: lambda of a penalty lambda/2 |theta - theta_0|^2 on all of a Stage-1 network but its classifier,
+            added to the mean loss: over N images a normal prior of precision N lambda round the initial weights. It is
+            in units of ``damping``, which is to be set to the same number: the criterion then speaks of this training.
+        stage2_start: Stage 2 starts from the ``pretrained`` weights (the paper's), or where Stage 1 ended: at the
+            tasks' ``merged`` weights, the mean of theta_t weighted by w_t and the measured curvature, readouts and
+            classifiers from Stage 1. With ``stage2_epochs`` 0 the merge takes the place of Stage 2.
+        teachers: Share a, from 0 to 1, of the Stage-1 networks' probabilities in the targets of Stage 2 and of the
+            refinement of ``tasks``: (1 - a) BCE(label) + a BCE(teacher's probability).
+        refinement: What the refinement minimises: the ``tasks``' binary cross-entropies (the paper's), or one
+            ``balanced_softmax`` over all classes. That starts from outputs with the offsets that bring a softmax
+            nearest to the rule ``posterior`` on training images, and is read as logit-adjusted, whatever ``rule`` says.
+        calibration: After all training fit one temperature and one offset per task on the held-out images, by the
+            likelihood under a uniform prior; figures on these images then flatter the model.
     """
 
     summary = "head and tail task, shared to the depth and with the weight that a Fisher criterion predicts to be best"
     source = "OSDTW, Algorithm 1, eqs. 14 to 18"
-    stages = ("stage1-head", "stage1-tail", "moments", "stage2", "refinement")
+    stages = ("stage1-head", "stage1-tail", "moments", "coupled", "stage2", "offsets", "refinement", "calibration")
     compute = 3.3
 
     reading: Literal["sandwich", "naive", "average", "unequal", "general", "refined", "raw"] = "sandwich"
@@ -93,20 +134,24 @@ class OSDTW(Method):
     stage2_epochs: int | None = None
     refinement_epochs: int | None = None
     tau: float = 1.0
+    stage1_decay: float = 0.0
+    stage2_start: Literal["pretrained", "merged"] = "pretrained"
+    teachers: float = 0.0
+    refinement: Literal["tasks", "balanced_softmax"] = "tasks"
+    calibration: bool = False
 
     def __post_init__(self) -> None:
-        check_tau(self.tau)
+        check_choices(self)
+        check_fraction(self, "teachers")
+        check_not_negative(self, "tau", "stage1_decay")
+        check_whole(self, "depth", "groups", "stage1_epochs", "stage2_epochs", "refinement_epochs")
+        check_whole(self, "weights", "coupled_units", "coupled_images", least=1)
         if self.weight is not None and not 0 < self.weight < 1:
             raise InputError(f"method.weight = {self.weight}", expected="a number inside (0, 1), the head's weight")
-        if self.weights < 1:
-            raise InputError(f"method.weights = {self.weights}", expected="a whole number >= 1")
-        if self.groups < 0 or self.groups == 1:
+        if self.groups == 1:
             raise InputError(f"method.groups = {self.groups}", expected="0 for none, or a whole number >= 2")
         if self.damping != "movement" and not 0 <= self.damping < np.inf:
             raise InputError(f"method.damping = {self.damping}", expected='a number >= 0, or "movement"')
-        for name in ("depth", "stage1_epochs", "stage2_epochs", "refinement_epochs"):
-            if (value := getattr(self, name)) is not None and value < 0:
-                raise InputError(f"method.{name} = {value}", expected="a whole number >= 0")
         # The criterion would say so too, but only after Stage 1 is trained.
         if self.reading == "naive" and self.damping != 0:
             raise InputError(
@@ -119,9 +164,11 @@ class OSDTW(Method):
                 expected='damping above 0, or "movement", and the empirical Fisher',
                 remedy="set method.damping=movement and method.fisher=empirical",
             )
-        for name in ("coupled_units", "coupled_images"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise InputError(f"method.{name} = {value}", expected="a whole number >= 1")
+        if self.refinement == "balanced_softmax" and self.refinement_epochs == 0:
+            raise InputError(
+                'method.refinement_epochs = 0 with refinement "balanced_softmax", which would train nothing',
+                remedy="set method.refinement=tasks",
+            )
         if self.evaluation_prior == "uniform" and self.reading != "general":
             raise InputError(
                 f'method.evaluation_prior = "uniform" with reading "{self.reading}", which measures the training risk',
@@ -133,70 +180,57 @@ class OSDTW(Method):
         return Forked(open_backbone(spec.backbone), spec.split, spec.structure["depth"])
 
     def reads(self, network: nn.Module, spec: ModelSpec) -> Predictor:
-        """Read Bernoulli logits by the rule, under a uniform prior."""
-        return Predictor(network, spec, rule=self.rule, home="uniform", tau=self.tau)
+        """Read Bernoulli logits by the rule, or a softmax as it was refined, under a uniform prior."""
+        return Predictor(network, spec, rule=self._read_by, home="uniform", tau=self.tau)
 
     def fit(self, problem: Problem, engine: Engine) -> Predictor:
         """Run Stage 1, the selection, Stage 2, the fork and the refinement."""
-        self._check(problem)
-        specialists = self._stage1(problem, engine)
-        table, uncertainty = self._criterion(problem, engine, specialists)
-        choice = self._choose(table, uncertainty, engine)
-        plans = engine.plans(self._after_stage1(problem, engine, choice.depth, choice.weights))
-        forked = self._assemble(problem, engine, specialists, choice, plans[0])
-        refined = self._refine(problem, engine, forked, plans[-1])
+        specialists = self.specialists(problem, engine)
+        found = self.criterion(problem, engine, specialists)
+        engine.run.write_text("criterion.csv", as_csv(found.table if found.uncertainty is None else found.uncertainty))
+        engine.run.write_json("criterion.json", found.facts)
+        choice = self._choose(found.table, found.uncertainty, engine)
+        _, refined = self.cell(problem, engine, specialists, choice.depth, choice.weights, found.curvature)
+        if self.calibration:
+            calibrate(problem, engine, refined, self._read_by, self.tau)
         return self.reads(refined, problem.spec(self, depth=choice.depth))
 
-    def _check(self, problem: Problem) -> None:
-        check_two_tasks(problem, self.name)
-        units = problem.backbone().depth
-        if self.depth is not None and self.depth > units:
-            raise InputError(f"method.depth = {self.depth}", expected=f"0 to {units}, the units of the backbone")
+    def specialists(self, problem: Problem, engine: Engine) -> list[Forked]:
+        """Train each task alone: Stage 1 (eq. 14).
 
-    def _stage1(self, problem: Problem, engine: Engine) -> list[Forked]:
-        """Train each task alone (eq. 14)."""
+        Args:
+            problem: The problem.
+            engine: Trains them, or loads them.
+
+        Returns:
+            One network per task.
+        """
+        self._check(problem)
         images = [self._stage1_images(problem, task) for task in range(len(TASKS))]
         epochs = _either(self.stage1_epochs, engine.plan.epochs)
-        here = [(partial(specialist, problem, task, self.tau), images[task], epochs) for task in range(len(TASKS))]
+        here = [(partial(self._alone, problem, task), images[task], epochs) for task in range(len(TASKS))]
         # What follows costs most at depth 1: all that is not needed then falls to Stage 2 and the refinement.
-        later = self._after_stage1(problem, engine, 1 if self.depth is None else self.depth, (0.5, 0.5))
-        plans = engine.plans([*here, *later], reserve=self._analysis_flops(problem, engine))
+        depth = 1 if self.depth is None else self.depth
+        untrained = [problem.network(TaskSplit.single(len(classes))) for classes in problem.split.tasks]
+        later = self._after_stage1(problem, engine, untrained, depth, (0.5, 0.5))
+        analyses = self._analysis_flops(problem, engine) + self._output_flops(problem, depth)
+        plans = engine.plans([*here, *later], reserve=analyses)
         return [
             engine.train(f"stage1-{name}", make(), seen, plan).network
             for name, (make, seen, _), plan in zip(TASKS, here, plans[: len(TASKS)], strict=True)
         ]
 
-    def _stage1_images(self, problem: Problem, task: int) -> Images:
-        if self.stage1_images == "all":
-            return problem.train
-        return problem.train.subset(np.isin(problem.train.labels, problem.split.tasks[task]))
+    def criterion(self, problem: Problem, engine: Engine, specialists: Sequence[Forked]) -> Criterion:
+        """Predict the risk of every depth and weight (eqs. 16 to 18), and say how sure that is.
 
-    def _after_stage1(
-        self, problem: Problem, engine: Engine, depth: int, weights: Sequence[float]
-    ) -> list[tuple[Callable[[], Objective], Images, int]]:
-        """List Stage 2, which depth 0 does not need, and the refinement."""
-        stage2 = _either(self.stage2_epochs, engine.plan.epochs)
-        refinement = _either(self.refinement_epochs, round(0.3 * engine.plan.epochs))
+        Args:
+            problem: The problem.
+            engine: Keeps what is measured.
+            specialists: The Stage-1 networks.
 
-        def refined() -> Objective:
-            return self._refinement(problem, problem.network(problem.split, depth))
-
-        after: list[tuple[Callable[[], Objective], Images, int]] = [(refined, problem.train, refinement)]
-        return after if depth == 0 else [(partial(self._joint, problem, depth, weights), problem.train, stage2), *after]
-
-    def _analysis_flops(self, problem: Problem, engine: Engine) -> float:
-        flops = self._measurement(problem, engine).flops()
-        return flops + self._coupled(problem, engine).most_flops() if self.reading in COUPLED else flops
-
-    def _measurement(self, problem: Problem, engine: Engine) -> Measurement:
-        uniform = self.evaluation_prior == "uniform"
-        groups = 0 if self.reading in COUPLED else self.groups
-        return Measurement(problem, engine, self.tau, self.fisher, uniform, groups)
-
-    def _criterion(
-        self, problem: Problem, engine: Engine, specialists: Sequence[Forked]
-    ) -> tuple[CriterionTable, Uncertainty | None]:
-        """Predict the risk of every depth and weight (eqs. 16 to 18), say how sure that is, and write it down."""
+        Returns:
+            The table, its errors and what they rest on.
+        """
         measured = self._measurement(problem, engine).of(specialists)
         images = None
         if self.reading in COUPLED:
@@ -207,7 +241,6 @@ class OSDTW(Method):
         if measured.groups:
             replicates = [self._table(problem, measured.without(group)) for group in range(len(measured.groups))]
             uncertainty = jackknife(table, replicates, measured.sizes)
-        engine.run.write_text("criterion.csv", _as_csv(table if uncertainty is None else uncertainty))
         facts = {
             "reading": table.reading,
             "coupled_images": None if images is None else len(images),  # whose gradients were multiplied
@@ -220,10 +253,99 @@ class OSDTW(Method):
             "mean_gradient_norms": measured.whole.gradient_norms.tolist(),  # 0 at the optimum that the theory supposes
             "flat_coordinates": table.flat,
             "error_bound": None if table.bound is None else float(np.max(table.bound)),  # of the binned table, nats
-            "units": _by_layer(measured.whole),
+            "units": by_layer(measured.whole),
         }
-        engine.run.write_json("criterion.json", facts)
-        return table, uncertainty
+        return Criterion(table, uncertainty, facts, self._merge_by(measured.whole))
+
+    def cell(
+        self,
+        problem: Problem,
+        engine: Engine,
+        specialists: Sequence[Forked],
+        depth: int,
+        weights: Sequence[float],
+        curvature: list[npt.NDArray[np.float64]] | None = None,
+    ) -> tuple[Forked, Forked]:
+        """Build the network of one shared depth and one pair of weights: Stages 2 and 3, and the refinement.
+
+        Args:
+            problem: The problem.
+            engine: Trains; a Stage 2 that shares the whole trunk is trained once for all depths.
+            specialists: The Stage-1 networks.
+            depth: s; at 0 Stage 1 is all there is before the refinement.
+            weights: One per task, their sum 1.
+            curvature: Of `criterion`, for a Stage 2 that starts from the merged weights; None loads it.
+
+        Returns:
+            The network as it is assembled, and refined; not calibrated.
+        """
+        after = self._after_stage1(problem, engine, specialists, depth, weights)
+        plans = engine.plans(after, reserve=self._output_flops(problem, depth))
+        raw = self._assemble(problem, engine, specialists, depth, weights, curvature, plans[0])
+        if self.refinement == "balanced_softmax":
+            make_softmax(problem, engine, raw, self.tau)
+        # Refinement trains in place, and may find its result stored; what was assembled stays as it is.
+        return raw, self._refine(problem, engine, specialists, copy.deepcopy(raw), plans[-1])
+
+    @property
+    def _read_by(self) -> Rule:
+        return "adjusted" if self.refinement == "balanced_softmax" else self.rule
+
+    def _check(self, problem: Problem) -> None:
+        check_two_tasks(problem, self.name)
+        units = problem.backbone().depth
+        if self.depth is not None and self.depth > units:
+            raise InputError(f"method.depth = {self.depth}", expected=f"0 to {units}, the units of the backbone")
+        if self.calibration and problem.val is None:
+            raise InputError(
+                "method.calibration = true, and no images are held out to calibrate on",
+                expected="a validation part",
+                remedy="set method.calibration=false, or give the data a validation part",
+            )
+
+    def _alone(self, problem: Problem, task: int) -> WeightedTasks | NearStart:
+        """Return what Stage 1 trains."""
+        tasks = specialist(problem, task, self.tau)
+        return NearStart(tasks, self.stage1_decay) if self.stage1_decay else tasks
+
+    def _stage1_images(self, problem: Problem, task: int) -> Images:
+        if self.stage1_images == "all":
+            return problem.train
+        return problem.train.subset(np.isin(problem.train.labels, problem.split.tasks[task]))
+
+    def _after_stage1(
+        self, problem: Problem, engine: Engine, specialists: Sequence[Forked], depth: int, weights: Sequence[float]
+    ) -> list[tuple[Callable[[], Objective], Images, int]]:
+        """List Stage 2, which depth 0 does not need, and the refinement, on networks that are not trained."""
+        stage2 = _either(self.stage2_epochs, engine.plan.epochs)
+        refinement = _either(self.refinement_epochs, round(0.3 * engine.plan.epochs))
+
+        def joint() -> Objective:
+            return self._joint(problem, self._trunk(problem, depth), specialists, weights)
+
+        def refined() -> Objective:
+            return self._refinement(problem, problem.network(problem.split, depth), specialists)
+
+        after: list[tuple[Callable[[], Objective], Images, int]] = [(refined, problem.train, refinement)]
+        return after if depth == 0 else [(joint, problem.train, stage2), *after]
+
+    def _analysis_flops(self, problem: Problem, engine: Engine) -> float:
+        flops = self._measurement(problem, engine).flops()
+        return flops + self._coupled(problem, engine).most_flops() if self.reading in COUPLED else flops
+
+    def _output_flops(self, problem: Problem, depth: int) -> float:
+        """Count what is computed of an assembled network for the offsets of a softmax and for the calibration."""
+        flops, network = 0.0, problem.network(problem.split, depth)
+        if self.refinement == "balanced_softmax":
+            flops += outputs_flops(network, offset_images(problem))
+        if self.calibration:
+            flops += outputs_flops(network, held_out_images(problem))
+        return flops
+
+    def _measurement(self, problem: Problem, engine: Engine) -> Measurement:
+        uniform = self.evaluation_prior == "uniform"
+        groups = 0 if self.reading in COUPLED else self.groups
+        return Measurement(problem, engine, self.tau, self.fisher, uniform, groups)
 
     def _table(self, problem: Problem, measured: Moments) -> CriterionTable:
         """Compute the criterion; a damping from the data is estimated anew, so that its error counts."""
@@ -285,52 +407,70 @@ class OSDTW(Method):
         engine.run.write_json("selection.json", choice.to_json())
         return choice
 
-    def _joint(self, problem: Problem, depth: int, weights: Sequence[float]) -> WeightedTasks:
-        """Return what Stage 2 trains: the tasks' weighted sum on a network that shares its trunk."""
-        network = problem.network(problem.split, None if self.stage2 == "whole" else depth)
-        return WeightedTasks(network, task_losses(problem, self.tau), problem.split.tasks, weights)
+    def _merge_by(self, measured: Moments) -> list[npt.NDArray[np.float64]] | None:
+        """Keep of the moments what a merge needs, and nothing where there is none: they are many times the network."""
+        return [unit.curvature for unit in measured.units] if self.stage2_start == "merged" else None
+
+    def _trunk(self, problem: Problem, depth: int) -> Forked:
+        """Return what Stage 2 trains, at the pretrained weights."""
+        return problem.network(problem.split, None if self.stage2 == "whole" else depth)
+
+    def _joint(
+        self, problem: Problem, network: Forked, specialists: Sequence[Forked], weights: Sequence[float]
+    ) -> WeightedTasks | TaughtTasks:
+        """Return the tasks' weighted sum, taught by the specialists if they are to teach."""
+        tasks = WeightedTasks(network, task_losses(problem, self.tau), problem.split.tasks, weights)
+        return TaughtTasks(tasks, specialists, self.teachers) if self.teachers else tasks
 
     def _assemble(
-        self, problem: Problem, engine: Engine, specialists: Sequence[Forked], choice: Selection, plan: Plan
+        self,
+        problem: Problem,
+        engine: Engine,
+        specialists: Sequence[Forked],
+        depth: int,
+        weights: Sequence[float],
+        curvature: list[npt.NDArray[np.float64]] | None,
+        plan: Plan,
     ) -> Forked:
-        """Train the shared encoder (Stage 2) and fork it (Stage 3, eq. 15); at depth 0 Stage 1 is all there is."""
-        if choice.depth == 0:
+        """Train the shared encoder (Stage 2) and fork it (Stage 3, eq. 15)."""
+        if depth == 0:
             return fork(problem.network(problem.split), specialists, 0)
-        joint = self._joint(problem, choice.depth, choice.weights)
-        shared = engine.train("stage2", joint, problem.train, plan).network
-        return fork(shared, specialists if self.decoders == "stage1" else None, choice.depth)
+        start = self._trunk(problem, depth)
+        if self.stage2_start == "merged":
+            curvature = curvature or self._merge_by(self._measurement(problem, engine).of(specialists).whole)
+            assert curvature is not None
+            merge(start, specialists, curvature, weights)
+            _recompute_statistics(start, problem, engine)  # a mean of statistics is not that of the mean weights
+        shared = engine.train("stage2", self._joint(problem, start, specialists, weights), problem.train, plan).network
+        if self.decoders == "stage2":
+            return fork(shared, None, depth)
+        assembled = fork(shared, specialists, depth)
+        _recompute_statistics(assembled, problem, engine)  # Stage 1's batch norm never saw this encoder's output
+        return assembled
 
-    def _refinement(self, problem: Problem, forked: Forked) -> WeightedTasks:
-        """Return what the refinement trains: decoders alone, whose losses share no parameter, so each weighs one."""
+    def _refinement(
+        self, problem: Problem, forked: Forked, specialists: Sequence[Forked]
+    ) -> WeightedTasks | TaughtTasks | Supervised:
+        """Return what the refinement trains: decoders alone; the tasks' share no parameter, so each weighs one."""
         freeze(forked.shared)
-        return WeightedTasks(forked, task_losses(problem, self.tau), problem.split.tasks, [1.0] * len(TASKS))
+        if self.refinement == "balanced_softmax":
+            return Supervised(forked, LogitAdjusted(problem.counts, tau=self.tau))
+        return self._joint(problem, forked, specialists, [1.0] * len(TASKS))
 
-    def _refine(self, problem: Problem, engine: Engine, forked: Forked, plan: Plan) -> Forked:
-        """Fine-tune the decoders under the frozen encoder."""
-        return engine.train("refinement", self._refinement(problem, forked), problem.train, plan).network
+    def _refine(
+        self, problem: Problem, engine: Engine, specialists: Sequence[Forked], forked: Forked, plan: Plan
+    ) -> Forked:
+        """Fine-tune the decoders under the frozen encoder, in place."""
+        engine.train("refinement", self._refinement(problem, forked, specialists), problem.train, plan)
+        return forked
 
 
 def _either(epochs: int | None, otherwise: int) -> int:
     return otherwise if epochs is None else epochs
 
 
-def _as_csv(table: CriterionTable | Uncertainty) -> str:
-    text, rows = io.StringIO(), list(table.rows())
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def _by_layer(measured: Moments) -> list[dict[str, Any]]:
-    """Sum up what was measured, layer by layer, for the report; the decoders of both tasks are one row."""
-    names = ["stem", *(f"unit {number}" for number in range(1, len(measured.units)))]
-    rows = [
-        {"layer": layer, "name": name} | unit.summary()
-        for layer, (name, unit) in enumerate(zip(names, measured.units, strict=True))
-    ]
-    each = [decoder.summary() for decoder in measured.decoders]
-    sums = {key: [value for summary in each for value in summary[key]] for key in ("curvature", "scores")}
-    parameters = sum(decoder.num_coordinates for decoder in measured.decoders) // len(each)  # of one task's
-    decoder = {"layer": len(rows), "name": "decoder", "parameters": parameters, **sums}
-    return [*rows, decoder | {"distance": None, "mismatch": None}]
+def _recompute_statistics(network: Forked, problem: Problem, engine: Engine) -> None:
+    """Measure the statistics of batch norm, where there is any, on the training images without augmentation."""
+    device, images = engine.runtime.device, problem.train.with_transform(problem.preprocess)
+    batches = (inputs.to(device) for inputs, _, _ in evaluation_batches(images))
+    recompute_statistics(network.to(device), batches)

@@ -14,14 +14,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from forktail.backbones.classified import Classified
-from forktail.backbones.classifiers import linear_classifier
-from forktail.backbones.layered import Layered
 from forktail.backbones.open import open_backbone
-from forktail.errors import InputError
 from forktail.labels import ClassCounts
 from forktail.losses._loss import constant
-from forktail.methods._contrastive import Queue, check_contrast, check_pairs, parametric_contrast, projector, two_views
+from forktail.methods._contrastive import Queue, check_contrast, contrasted, parametric_contrast, projector
 from forktail.methods._method import Method, Problem
+from forktail.methods._networks import new_classified
+from forktail.methods._ranges import check_fraction
 from forktail.predictor import ModelSpec, Predictor
 from forktail.training.engine import Engine
 from forktail.training.moving_average import MovingAverage
@@ -65,12 +64,11 @@ class PaCo(Method):
 
     def __post_init__(self) -> None:
         check_contrast(self)
-        if not 0 <= self.moco_m < 1:
-            raise InputError(f"method.moco_m = {self.moco_m}", expected="a number in [0, 1)")
+        check_fraction(self, "moco_m", one=False)
 
     def network(self, spec: ModelSpec) -> Classified:
         """Return an untrained network with a linear classifier."""
-        return self._network(open_backbone(spec.backbone), len(spec.classes), torch.Generator())
+        return new_classified(open_backbone(spec.backbone), len(spec.classes), torch.Generator())
 
     def reads(self, network: nn.Module, spec: ModelSpec) -> Predictor:
         """Read logits that are free of the training prior."""
@@ -78,14 +76,10 @@ class PaCo(Method):
 
     def fit(self, problem: Problem, engine: Engine) -> Predictor:
         """Train one network on two views of all images."""
-        check_pairs(engine.plan)
-        network = self._network(problem.backbone(), problem.counts.num_classes, problem.generator("classifier"))
-        objective = MomentumContrast(network, problem.counts, self, problem.generator("projector"))
-        trained = engine.train("training", objective, two_views(problem.train)).network
+        trained = contrasted(
+            problem, engine, lambda network, generator: MomentumContrast(network, problem.counts, self, generator)
+        )
         return self.reads(trained, problem.spec(self))
-
-    def _network(self, backbone: Layered, num_classes: int, generator: torch.Generator) -> Classified:
-        return Classified(backbone, linear_classifier(backbone.num_features, num_classes, generator))
 
 
 @final

@@ -10,11 +10,11 @@ from torch import nn
 
 from forktail.backbones.forked import Forked
 from forktail.backbones.open import open_backbone
-from forktail.losses.cross_entropy import CrossEntropy
-from forktail.methods._method import Method, Problem, check_tau
+from forktail.methods._method import Method, Problem
+from forktail.methods._ranges import check_not_negative
+from forktail.methods._two_stages import plain_training
 from forktail.predictor import ModelSpec, Predictor
 from forktail.training.engine import Engine
-from forktail.training.objective import Supervised
 
 
 @final
@@ -36,7 +36,7 @@ class PostHocLogitAdjustment(Method):
     tau: float = 1.0
 
     def __post_init__(self) -> None:
-        check_tau(self.tau)
+        check_not_negative(self, "tau")
 
     def network(self, spec: ModelSpec) -> Forked:
         """Return an untrained network of one task."""
@@ -49,7 +49,7 @@ class PostHocLogitAdjustment(Method):
     def fit(self, problem: Problem, engine: Engine) -> Predictor:
         """Train one network on all images; what tau asks for beyond one prior goes into its bias."""
         network = problem.network()
-        engine.train("training", Supervised(network, CrossEntropy()), problem.train)
+        engine.train("training", plain_training(network), problem.train)
         predictor = self.reads(network, problem.spec(self)).to(engine.runtime.device)
         with torch.no_grad():
             network.classifier(0).bias.sub_((self.tau - 1) * predictor.log_prior)

@@ -17,11 +17,17 @@ from torch.nn import functional as F
 from forktail.backbones.experts import Experts
 from forktail.backbones.open import open_backbone
 from forktail.data.images import Images
-from forktail.errors import InputError
 from forktail.labels import ClassCounts
 from forktail.losses.ldam import LDAM
-from forktail.methods._experts import check_shared_units, cosine_experts
+from forktail.methods._experts import cosine_experts
 from forktail.methods._method import Method, Problem
+from forktail.methods._ranges import (
+    check_fraction,
+    check_not_negative,
+    check_not_positive,
+    check_positive,
+    check_whole,
+)
 from forktail.methods._routing import Routed, Routing, image_flops, judged_on, tell_experts_asked
 from forktail.predictor import ModelSpec, Predictor
 from forktail.training.engine import Engine
@@ -83,26 +89,14 @@ class RIDE(Method):
     distill_factor: float = 1.0
 
     def __post_init__(self) -> None:
-        check_shared_units(self.shared_units)
-        fewest = 2 if self.routing else 1
-        checks = {
-            "num_experts": (self.num_experts >= fewest, f"a whole number >= {fewest}"),
-            "s": (0 < self.s < float("inf"), "a number > 0"),
-            "max_m": (0 <= self.max_m < float("inf"), "a number >= 0"),
-            "beta": (0 <= self.beta < 1, "a number in [0, 1)"),
-            "reweight_start": (0 <= self.reweight_start <= 1, "a share in [0, 1]"),
-            "diversity_factor": (-float("inf") < self.diversity_factor <= 0, "a number <= 0"),
-            "reweight_factor": (0 <= self.reweight_factor < 1, "a number in [0, 1)"),
-            "routing_epochs": (self.routing_epochs is None or self.routing_epochs >= 0, "a whole number >= 0"),
-            "pos_weight": (0 < self.pos_weight < float("inf"), "a number > 0"),
-            "top_choices": (self.top_choices >= 1, "a whole number >= 1"),
-            "teacher_experts": (self.teacher_experts >= 0, "a whole number >= 0"),
-            "distill_temperature": (0 < self.distill_temperature < float("inf"), "a number > 0"),
-            "distill_factor": (0 <= self.distill_factor < float("inf"), "a number >= 0"),
-        }
-        for name, (holds, expected) in checks.items():
-            if not holds:
-                raise InputError(f"method.{name} = {getattr(self, name)}", expected=expected)
+        check_whole(self, "num_experts", least=2 if self.routing else 1)
+        check_whole(self, "shared_units", "top_choices", least=1)
+        check_whole(self, "routing_epochs", "teacher_experts")
+        check_positive(self, "s", "pos_weight", "distill_temperature")
+        check_not_negative(self, "max_m", "distill_factor")
+        check_not_positive(self, "diversity_factor")
+        check_fraction(self, "reweight_start")
+        check_fraction(self, "beta", "reweight_factor", one=False)
 
     def network(self, spec: ModelSpec) -> Experts | Routed:
         """Return untrained experts, with routers if the method trains them."""

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from forktail.backbones.classified import Classified
-from forktail.backbones.classifiers import CosineClassifier
 from forktail.backbones.layered import Layered
 from forktail.backbones.open import open_backbone
 from forktail.backbones.vit import VitStem
@@ -22,6 +21,8 @@ from forktail.labels import ClassCounts
 from forktail.losses.ldam import LDAM
 from forktail.methods._contrastive import check_pairs
 from forktail.methods._method import Method, Problem
+from forktail.methods._networks import new_classified
+from forktail.methods._ranges import check_fraction, check_not_negative, check_positive, check_whole
 from forktail.methods._rare_samples import RareSamples, as_hidden, as_maps
 from forktail.predictor import ModelSpec, Predictor
 from forktail.training.engine import Engine
@@ -77,27 +78,18 @@ class RSG(Method):
     beta: float = 0.9999
 
     def __post_init__(self) -> None:
-        checks = {
-            "n_center": (self.n_center >= 1, "a whole number >= 1"),
-            "contrastive_module_dim": (self.contrastive_module_dim >= 1, "a whole number >= 1"),
-            "head_tail_ratio": (0 < self.head_tail_ratio < 1, "a share in (0, 1)"),
-            "transfer_strength": (0 < self.transfer_strength <= 1, "a share in (0, 1]"),
-            "generation_start": (0 <= self.generation_start <= 1, "a share in [0, 1]"),
-            "insert_at": (self.insert_at is None or self.insert_at >= 0, "a whole number >= 0"),
-            "cesc_weight": (0 <= self.cesc_weight < float("inf"), "a number >= 0"),
-            "mv_weight": (0 <= self.mv_weight < float("inf"), "a number >= 0"),
-            "max_m": (0 <= self.max_m < float("inf"), "a number >= 0, such as 0.5"),
-            "s": (0 < self.s < float("inf"), "a number > 0, such as 30"),
-            "drw_start": (0 <= self.drw_start <= 1, "a share in [0, 1]"),
-            "beta": (0 <= self.beta < 1, "a number in [0, 1)"),
-        }
-        for name, (holds, expected) in checks.items():
-            if not holds:
-                raise InputError(f"method.{name} = {getattr(self, name)}", expected=expected)
+        check_whole(self, "n_center", "contrastive_module_dim", least=1)
+        check_whole(self, "insert_at")
+        check_fraction(self, "head_tail_ratio", zero=False, one=False)
+        check_fraction(self, "transfer_strength", zero=False)
+        check_fraction(self, "generation_start", "drw_start")
+        check_fraction(self, "beta", one=False)
+        check_not_negative(self, "cesc_weight", "mv_weight", "max_m")
+        check_positive(self, "s")
 
     def network(self, spec: ModelSpec) -> Classified:
         """Return an untrained network with a cosine classifier."""
-        return self._network(open_backbone(spec.backbone), len(spec.classes), torch.Generator())
+        return new_classified(open_backbone(spec.backbone), len(spec.classes), torch.Generator(), self.s)
 
     def reads(self, network: nn.Module, spec: ModelSpec) -> Predictor:
         """Read scaled cosines as they are."""
@@ -106,8 +98,9 @@ class RSG(Method):
     def fit(self, problem: Problem, engine: Engine) -> Predictor:
         """Train the network with the generator, and leave the generator behind."""
         check_pairs(engine.plan)
-        network = self._network(problem.backbone(), problem.counts.num_classes, problem.generator("classifier"))
-        place, channels = generator_place(network.backbone, problem.preprocess.size, self.insert_at)
+        generator = problem.generator("classifier")
+        network = new_classified(problem.backbone(), problem.counts.num_classes, generator, self.s)
+        place, channels = generator_place(network.backbone, problem.picture_size, self.insert_at)
         rare = RareSamples(
             problem.counts,
             channels,
@@ -122,9 +115,6 @@ class RSG(Method):
             "training", Generating(network, place, rare, problem.counts, self), problem.train
         ).network
         return self.reads(trained, problem.spec(self))
-
-    def _network(self, backbone: Layered, num_classes: int, generator: torch.Generator) -> Classified:
-        return Classified(backbone, CosineClassifier(backbone.num_features, num_classes, self.s, generator))
 
 
 @final

@@ -5,6 +5,7 @@ Legend: B images of a batch, C classes, E = 3 experts.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -20,11 +21,11 @@ from forktail.backbones.open import open_backbone
 from forktail.data.augment import Views
 from forktail.data.images import Images
 from forktail.data.sampling import Shuffled
-from forktail.errors import InputError
 from forktail.labels import ClassCounts
 from forktail.losses.cross_entropy import CrossEntropy
-from forktail.methods._experts import check_shared_units, cosine_experts
-from forktail.methods._method import Adapts, Problem, check_tau
+from forktail.methods._experts import cosine_experts
+from forktail.methods._method import Adapts, Problem
+from forktail.methods._ranges import check_not_negative, check_positive, check_whole
 from forktail.predictor import ModelSpec, Predictor
 from forktail.training.engine import Engine
 from forktail.training.objective import Batch, Objective
@@ -44,9 +45,9 @@ class SADE(Adapts):
 
     Three experts see all images, and their losses are added without weights: CE(v_1), the balanced softmax
     CE(v_2 + log pi), and CE(v_3 + log pi - tau log pi~), where pi~ gives the rarest class the largest prior.
-    `adapt` learns on unlabelled test images how much each expert counts; its figures are transductive, so they are
-    reported by themselves and never beside those of methods that have not seen the test images. With few classes the
-    authors' users saw it collapse.
+    `adapt` learns on unlabelled test images how much each expert counts, by SGD with momentum 0.9 and weight decay
+    5e-4; its figures are transductive, so they are reported by themselves and never beside those of methods that have
+    not seen the test images. With few classes the authors' users saw it collapse.
 
     Args:
         tau: Strength of the reversed prior: 2 for CIFAR and ImageNet-LT, 1 for iNaturalist and Places.
@@ -70,14 +71,9 @@ class SADE(Adapts):
     adaptation_lr: float = 0.1
 
     def __post_init__(self) -> None:
-        check_tau(self.tau)
-        check_shared_units(self.shared_units)
-        if not 0 < self.s < float("inf"):
-            raise InputError(f"method.s = {self.s}", expected="a number > 0")
-        if self.adaptation_epochs < 1:
-            raise InputError(f"method.adaptation_epochs = {self.adaptation_epochs}", expected="a whole number >= 1")
-        if not 0 < self.adaptation_lr < float("inf"):
-            raise InputError(f"method.adaptation_lr = {self.adaptation_lr}", expected="a number > 0")
+        check_not_negative(self, "tau")
+        check_positive(self, "s", "adaptation_lr")
+        check_whole(self, "shared_units", "adaptation_epochs", least=1)
 
     def network(self, spec: ModelSpec) -> Experts:
         """Return three untrained experts."""
@@ -120,8 +116,8 @@ class SADE(Adapts):
         optimizer = torch.optim.SGD(
             [w], lr=self.adaptation_lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, nesterov=True
         )
-        per_epoch = max(1, len(images) // ADAPTATION_BATCH)
-        views = two_views(experts, images, self.adaptation_epochs * per_epoch, seed_of(seed, "adapt"), w.device)
+        per_epoch = math.ceil(len(images) / ADAPTATION_BATCH)
+        views = two_views(experts, images, self.adaptation_epochs, seed_of(seed, "adapt"), w.device)
         for _ in range(self.adaptation_epochs):
             for first, second in islice(views, per_epoch):
                 loss = -agreement(w, first, second)
@@ -241,14 +237,14 @@ def agreement(w: Tensor, first: Tensor, second: Tensor) -> Tensor:
 
 
 def two_views(
-    experts: Experts, images: Images, steps: int, seed: int, device: torch.device
+    experts: Experts, images: Images, epochs: int, seed: int, device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Run the experts on two augmented views of every image, batch by batch, epoch after epoch.
+    """Run the experts on two augmented views of every image, batch by batch, epoch after epoch, the last batch too.
 
     Args:
         experts: In evaluation mode, on the device.
         images: With an augmenting transform.
-        steps: Number of batches.
+        epochs: Passes over the images.
         seed: Of order and augmentation.
         device: Where the experts are.
 
@@ -257,10 +253,13 @@ def two_views(
     """
     assert images.transform is not None
     viewed = images.with_transform(Views((images.transform, images.transform)))
-    stream = training_stream(
-        viewed, Shuffled(), batch_size=ADAPTATION_BATCH, steps=steps, start=0, seed=seed, workers=0
-    )
-    for inputs, _, _ in stream:
-        with torch.no_grad():
-            first, second = (experts.expert_logits(view.to(device)) for view in inputs.unbind(1))
-        yield first, second
+    # One by one: the stream's own batches are all full, so that it would leave out an epoch's last images.
+    steps = epochs * len(images)
+    stream = training_stream(viewed, Shuffled(), batch_size=1, steps=steps, start=0, seed=seed, workers=0)
+    for _ in range(epochs):
+        for begin in range(0, len(images), ADAPTATION_BATCH):
+            loaded = islice(stream, min(ADAPTATION_BATCH, len(images) - begin))
+            inputs = torch.cat([pictures for pictures, _, _ in loaded]).to(device)
+            with torch.no_grad():
+                first, second = (experts.expert_logits(view) for view in inputs.unbind(1))
+            yield first, second

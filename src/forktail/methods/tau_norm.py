@@ -18,6 +18,7 @@ from forktail.data.images import Images
 from forktail.errors import InputError
 from forktail.methods._features import one_pass
 from forktail.methods._method import Method, Problem
+from forktail.methods._ranges import check_choices, check_not_negative
 from forktail.methods._two_stages import plain_training
 from forktail.predictor import ModelSpec, Predictor
 from forktail.training.cost import inference_flops
@@ -48,8 +49,9 @@ class TauNorm(Method):
     tau: float | Literal["validation"] = 1.0
 
     def __post_init__(self) -> None:
-        if self.tau != "validation" and not 0 <= self.tau < float("inf"):
-            raise InputError(f"method.tau = {self.tau}", expected='a number >= 0, or "validation"')
+        check_choices(self)
+        if self.tau != "validation":
+            check_not_negative(self, "tau")
 
     def network(self, spec: ModelSpec) -> Forked:
         """Return an untrained network of one task."""
@@ -117,8 +119,7 @@ def _held_out(problem: Problem) -> Images:
 
 
 def _pass_flops(problem: Problem, network: Forked, images: Images) -> float:
-    side = problem.preprocess.size
-    return float(len(images) * inference_flops(network.path(0), (3, side, side)))
+    return float(len(images) * inference_flops(network.path(0), problem.preprocess.shape))
 
 
 def _best_tau(network: Forked, images: Images, engine: Engine, cost: float) -> float:

@@ -200,9 +200,9 @@ class Question:
         own_group_n: npt.ArrayLike | None,
     ) -> Question:
         """Refuse what has no meaning; arguments as in :func:`criterion_table`."""
-        weights = _checked_weights(weights)
+        weights = checked_weights(weights)
         n = _checked_n(n, weights.shape[1], "n")
-        _check_damping(damping)
+        check_damping(damping)
         return cls(weights, _images_for_reading(reading, n, own_group_n, damping), reading, debiased, float(damping))
 
     @property
@@ -477,7 +477,22 @@ def _images_for_reading(reading: str, n: FloatArray, own_group_n: npt.ArrayLike 
     return n
 
 
-def _checked_weights(given: npt.ArrayLike) -> FloatArray:
+def checked_weights(given: npt.ArrayLike) -> FloatArray:
+    """Refuse candidate weights that are none.
+
+    Args:
+        given: (W, K) weights, of each candidate one per task.
+
+    Returns:
+        The same as float64.
+
+    Raises:
+        InputError: If there are none, or a candidate is not on the simplex: numbers >= 0 that sum to 1.
+
+    Example:
+        >>> checked_weights([[1, 0], [0.5, 0.5]]).shape
+        (2, 2)
+    """
     weights = np.asarray(given, dtype=np.float64)
     if weights.ndim != 2 or weights.size == 0:
         raise InputError(f"weights of shape {weights.shape}", expected="(candidates >= 1, tasks >= 1)")
@@ -507,6 +522,14 @@ def _check_moments(units: Sequence[UnitMoments], decoders: Sequence[UnitMoments]
         raise InputError(f"decoders with {found} tasks", expected=f"{num_tasks} decoders with one task each")
 
 
-def _check_damping(damping: float) -> None:
+def check_damping(damping: float) -> None:
+    """Refuse a damping that is none.
+
+    Args:
+        damping: lambda.
+
+    Raises:
+        InputError: If it is negative or not finite.
+    """
     if not (np.isfinite(damping) and damping >= 0):
         raise InputError(f"damping = {damping}", expected="a finite number >= 0")

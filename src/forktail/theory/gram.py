@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from forktail.errors import InputError
-from forktail.theory.criterion import CriterionTable, _checked_weights
+from forktail.theory.criterion import CriterionTable, checked_weights
 from forktail.theory.gram_pair import Pair
 from forktail.theory.moments import FloatArray
-from forktail.theory.refined import Assembly, Stage2, _check_options, coupled_table
+from forktail.theory.refined import Assembly, Stage2, check_options, coupled_table
 from forktail.theory.unit_gram import Level, UnitGram, centred, spread
 
 __all__ = ["UnitGram", "gram_table"]
@@ -65,8 +65,8 @@ def gram_table(
         >>> gram_table([unit, unit], [decoder] * 2, weights=[[0.5, 0.5]], n=4, damping=1.0).total.round(2).ravel()
         array([0.75, 0.93])
     """
-    weights = _checked_weights(weights)
-    _check_options(weights, len(decoders), n, assembly, stage2, damping)
+    weights = checked_weights(weights)
+    check_options(weights, len(decoders), n, assembly, stage2, damping)
     if damping == 0:
         raise InputError("damping = 0", expected="a positive damping, as the Fisher of some images is singular")
     _check_shapes(units, decoders)

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from forktail.errors import InputError
-from forktail.theory.criterion import CriterionTable, _check_damping, _checked_weights
+from forktail.theory.criterion import CriterionTable, check_damping, checked_weights
 from forktail.theory.moments import FloatArray, UnitMoments
 
 Assembly = Literal["refined", "raw"]
@@ -234,8 +234,8 @@ def refined_table(
         array([2. , 1.5])
         array([2.   , 1.667])
     """
-    weights = _checked_weights(weights)
-    _check_options(weights, moments.num_tasks, n, assembly, stage2, damping)
+    weights = checked_weights(weights)
+    check_options(weights, moments.num_tasks, n, assembly, stage2, damping)
     alone = _alone(moments, float(n), damping)
     depths = moments.offsets
     own = np.array([_decoder_variance(alone, encoder) for encoder in depths])
@@ -386,8 +386,21 @@ def _block_diagonal(blocks: Sequence[FloatArray]) -> FloatArray:
     return matrix
 
 
-def _check_options(weights: FloatArray, num_tasks: int, n: float, assembly: str, stage2: str, damping: float) -> None:
-    _check_damping(damping)
+def check_options(weights: FloatArray, num_tasks: int, n: float, assembly: str, stage2: str, damping: float) -> None:
+    """Refuse what has no meaning in a table with coupled encoder and decoders.
+
+    Args:
+        weights: (W, K) weights, checked.
+        num_tasks: K of the moments or gradients.
+        n: Images that each task was trained on.
+        assembly: What follows Stage 2.
+        stage2: What Stage 2 trains.
+        damping: lambda.
+
+    Raises:
+        InputError: If the weights are of other tasks, a word is unknown, or a number out of range.
+    """
+    check_damping(damping)
     if weights.shape[1] != num_tasks:
         raise InputError(f"weights of {weights.shape[1]} tasks", expected=f"{num_tasks} tasks")
     if assembly not in ("refined", "raw") or stage2 not in ("shared", "whole"):
