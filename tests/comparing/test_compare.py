@@ -3,6 +3,8 @@
 import csv
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -112,6 +114,20 @@ def test_two_processes_give_what_one_gives(finished, tmp_path):
         for file in ("metrics.json", "stages.json", "log.jsonl"):
             here, there = (folder / "runs" / name / file for folder in (comparison.path, beside.path))
             assert here.read_bytes() == there.read_bytes(), (name, file)
+
+
+def test_a_script_without_a_guard_gets_one_line_and_leaves_nothing_behind(finished, tmp_path):
+    """Each process reads the script, and would compare again; that says nothing, and its parent why."""
+    path, _, _ = finished
+    script = tmp_path / "script.py"
+    asked = f"{str(path)!r}, 'ce,independent', seeds=[0], settings={QUICK!r}, out='out', jobs=2"
+    script.write_text(f"import forktail\nforktail.compare({asked})\n")
+    done = subprocess.run([sys.executable, script.name], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.count("Traceback") == 1
+    assert 'whose work stands under `if __name__ == "__main__":`' in done.stderr.splitlines()[-1]
+    assert done.stderr.splitlines()[-1].endswith("or use jobs=1")
+    assert [file.name for file in tmp_path.iterdir()] == [script.name]
 
 
 def test_equal_compute_is_equal(finished, tmp_path):

@@ -36,9 +36,12 @@ if __name__ == "__main__":
 """
 
 
-def start(folder, jobs, *tasks):
+GUARD = 'if __name__ == "__main__":'
+
+
+def start(folder, jobs, *tasks, text=SCRIPT):
     script = folder / "script.py"
-    script.write_text(textwrap.dedent(SCRIPT))
+    script.write_text(textwrap.dedent(text))
     command = [sys.executable, str(script), str(folder), str(jobs), *tasks]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
@@ -60,6 +63,34 @@ def test_every_task_is_done_and_a_process_that_dies_costs_its_own_alone(tmp_path
         "over fails no good",
     ]
     assert {line for line in out.splitlines() if line.startswith("note")} >= {"note a at a", "note fails at fails"}
+    assert err == ""
+
+
+def test_a_process_does_one_task_after_the_other(tmp_path):
+    tells = SCRIPT.replace('note(f"at {task}")', "note(str(os.getpid()))")
+    out, err = start(tmp_path, 2, "a", "b", "fails", "c", "dies", "d", "e", text=tells).communicate()
+    assert err == ""
+    processes = dict(line.split()[1:] for line in out.splitlines() if line.startswith("note"))
+    assert set(processes) == {"a", "b", "fails", "c", "dies", "d", "e"}
+    assert len(set(processes.values())) == 3  # two, and one for the one that died
+
+
+def test_a_script_that_does_its_work_again_when_it_is_read_is_told_so(tmp_path):
+    """Python itself refuses the second call, with a page of its own; the last line is the parent's."""
+    process = start(tmp_path, 2, "a", "b", text=SCRIPT.replace(GUARD, "if True:"))
+    out, err = process.communicate()
+    assert process.returncode == 1
+    assert out == ""
+    assert err.splitlines()[-1].startswith("forktail.errors.InputError: a process ended with code 1 before its work")
+    assert GUARD in err.splitlines()[-1]
+    assert "want of memory" not in err
+    assert not (tmp_path / "begun-a").exists()
+
+
+def test_a_signal_before_the_work_begins_is_no_matter_of_the_script(tmp_path):
+    killed = "import os, signal\nif __name__ == '__mp_main__': os.kill(os.getpid(), signal.SIGKILL)\n"
+    out, err = start(tmp_path, 1, "a", text=killed + SCRIPT).communicate()
+    assert out == "over a its process ended with code -9, as for want of memory\n"
     assert err == ""
 
 

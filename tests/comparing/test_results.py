@@ -100,6 +100,20 @@ def test_validation_pictures_rank_where_there_are_any(runs):
     assert "on the validation pictures" in results["ranking"]
 
 
+def test_every_file_of_validation_pictures_is_read_once(runs, monkeypatch):
+    found = runs({"ce": 0.9, "osdtw": 0.1, "logit_adjustment:tau=2": 0.5})
+    seen, read = [], Run.read_json
+
+    def counted(run, name):
+        seen.append((run.path.name, name))
+        return read(run, name)
+
+    monkeypatch.setattr(Run, "read_json", counted)
+    table(found)
+    validated = sorted(folder for folder, name in seen if name == "validation.json")
+    assert validated == sorted(run.path.name for mine in found.values() for _, run in mine)
+
+
 def test_validation_pictures_without_the_rare_classes_choose_nothing(tmp_path):
     """They would prefer what ignores the tail: here ce, against all that the test pictures say."""
     values = {"logit_adjustment": (0.1, 0.9), "ce": (0.9, 0.1)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -12,7 +13,8 @@ from typing import Any, Literal, final, get_args
 import torch
 
 from forktail.comparing.contestant import Contestant, read_contestants
-from forktail.comparing.processes import beside
+from forktail.comparing.defaults import BUDGET, METHODS, SEEDS
+from forktail.comparing.processes import beside, leave_if_script_is_read_again
 from forktail.comparing.results import as_csv, runs_as_csv, table
 from forktail.data.images import DataSet
 from forktail.data.open import open_data
@@ -29,8 +31,6 @@ from forktail.training.plan import Plan
 from forktail.training.progress import Progress, Silent
 
 Budget = Literal["epochs", "compute"]
-METHODS = ("osdtw", "logit_adjustment", "ce")
-SEEDS = (0, 1, 2)
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def compare(
     data: str | Path,
     methods: str | Sequence[str] = METHODS,
     *,
-    budget: Budget = "epochs",
+    budget: Budget = BUDGET,
     seeds: Sequence[int] = SEEDS,
     backbone: str | None = None,
     recipe: str | Path | None = None,
@@ -101,8 +101,9 @@ def compare(
         recipe: As in `forktail.fit`.
         settings: As in `forktail.fit`, but none of ``method.``.
         out: The folder; by default ``runs/<data>-comparison``.
-        jobs: How many runs at once, each in a process of its own with its share of the processor's threads. Sums are
-            split by threads, so another number changes results by rounding.
+        jobs: How many runs at once, in as many processes with their share of the processor's threads. Sums are split by
+            threads, so another number changes results by rounding. Every process reads the script that calls this: its
+            work stands under ``if __name__ == "__main__":``.
         progress: Who is told how far it is.
 
     Returns:
@@ -110,7 +111,8 @@ def compare(
         ``results["left_out"]`` says why, and so does ``progress``.
 
     Raises:
-        InputError: If the input is at fault, or no method could be trained with every seed.
+        InputError: If the input is at fault, no method could be trained with every seed, or ``jobs`` > 1 is asked for
+            in a script without ``if __name__ == "__main__":``.
 
     Example:
         >>> quick = ["data.n_max=4", "data.imbalance=2", "plan.epochs=1"]
@@ -118,6 +120,8 @@ def compare(
         >>> sorted(row["label"] for row in found.results["methods"])
         ['balanced_softmax', 'ce']
     """
+    if jobs > 1:
+        leave_if_script_is_read_again()
     settings, told = list(settings), progress or Silent()
     contestants = read_contestants(methods)
     _check(budget, seeds, settings, jobs)
@@ -145,6 +149,10 @@ def compare(
         facts = {"data": opened.name, "command": command, "budget": budget, "budget_text": said, "seeds": list(seeds)}
         _write(folder, entries, facts, failed)
     return Comparison(folder)
+
+
+# All runs of a process are of the same pictures.
+opened_once = functools.lru_cache(maxsize=1)(open_data)
 
 
 def _check(budget: str, seeds: Sequence[int], settings: Sequence[str], jobs: int) -> None:
@@ -176,8 +184,8 @@ def _plan(budget: Budget, plan: Plan, problem: Problem) -> tuple[str, Plan]:
     said = "as plan.flops says"
     if flops is None:
         network = problem.network()
-        side = problem.preprocess.size
-        cost = training_cost(Supervised(network, CrossEntropy()), (3, side, side), problem.counts.num_classes)
+        shape, num_classes = problem.preprocess.shape, problem.counts.num_classes
+        cost = training_cost(Supervised(network, CrossEntropy()), shape, num_classes)
         images = plan.epochs * plan.steps_per_epoch(len(problem.train)) * min(plan.batch_size, len(problem.train))
         flops = float(cost.flops * images)
         said = f"what {plan.epochs} epochs of ordinary training take"
@@ -187,9 +195,7 @@ def _plan(budget: Budget, plan: Plan, problem: Problem) -> tuple[str, Plan]:
 
 def _check_folder(folder: Path, entries: Sequence[Entry], data: DataSet) -> None:
     """Refuse a folder that holds something else, before anything is trained."""
-    ours = any((folder / name).is_dir() for name in ("runs", "stages"))
-    if folder.is_dir() and not ours and any(entry.name != ".lock" for entry in folder.iterdir()):
-        raise InputError(f"{folder}: holds other files and no comparison", remedy="choose another --out")
+    check_holds_runs(folder, "comparison")
     for entry in entries:
         try:
             check_place(Run(entry.out), entry.recipe)
@@ -201,6 +207,21 @@ def _check_folder(folder: Path, entries: Sequence[Entry], data: DataSet) -> None
                 expected="the same pictures for all runs",
                 remedy="choose another --out for the comparison",
             )
+
+
+def check_holds_runs(folder: Path, what: str) -> None:
+    """Refuse a folder that holds files and no runs, to which several runs shall be written.
+
+    Args:
+        folder: The folder; it need not exist.
+        what: What is written there, for the message.
+
+    Raises:
+        InputError: If it holds something else.
+    """
+    ours = any((folder / name).is_dir() for name in ("runs", "stages"))
+    if folder.is_dir() and not ours and any(entry.name != ".lock" for entry in folder.iterdir()):
+        raise InputError(f"{folder}: holds other files and no {what}", remedy="choose another --out")
 
 
 def _train(
@@ -245,10 +266,10 @@ def _here(
 
 
 def _alone(entry: Entry, note: Callable[[str], None], *, cache: Path, command: str, threads: int) -> str | None:
-    """Do one run in a process of its own; say why it failed."""
+    """Do one run in another process; say why it failed."""
     torch.set_num_threads(threads)
     try:
-        data = open_data(entry.recipe.data, shots=entry.recipe.split.shots)
+        data = opened_once(entry.recipe.data, shots=entry.recipe.split.shots)
         fit_recipe(entry.recipe, entry.out, data=data, cache=cache, progress=Notes(note), command=command)
     except InputError as error:
         return str(error)

@@ -1,10 +1,12 @@
-"""Several pieces of work at once, each in a process of its own that ends with its parent."""
+"""Several pieces of work at once, in processes that end with their parent."""
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,30 +14,37 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any, TypeVar
 
+from forktail.errors import InputError
+
 Task = TypeVar("Task")
 Note = Callable[[str], None]
 Work = Callable[[Any, Note], str | None]  # does a task, may tell sentences, returns why it failed or None
 
 
 @dataclass
-class _Running:
+class _Worker:
     """A process at work.
 
     Args:
-        task: What it does.
         process: The process.
-        messages: What it tells: ``(False, sentence)``, and at the end ``(True, why it failed)``.
+        link: Takes tasks; tells ``(False, None)`` when it begins, ``(False, sentence)``, and at the end of each task
+            ``(True, why it failed)``.
+        task: What it does.
+        begun: Whether it has told anything yet.
+        dead: Whether it is over.
     """
 
-    task: Any
     process: SpawnProcess
-    messages: Connection
+    link: Connection
+    task: Any
+    begun: bool = False
+    dead: bool = False
 
 
 def beside(
     tasks: Sequence[Task], work: Work, jobs: int, note: Callable[[Task, str], None]
 ) -> Iterator[tuple[Task, str | None]]:
-    """Do tasks in processes of their own, ``jobs`` at a time.
+    """Do tasks in other processes, ``jobs`` at a time; a process does one task after the other.
 
     Ctrl-C, or whatever else ends the caller, reaches every process as one interrupt, which lets the engine finish its
     step and save; no further task is begun. A process that dies, as for want of memory, costs its own task alone.
@@ -48,22 +57,30 @@ def beside(
 
     Yields:
         Each task when it is over, and why it failed, or None.
+
+    Raises:
+        InputError: If a process cannot begin, since it reads the caller's script first and fails there.
     """
     context = multiprocessing.get_context("spawn")  # a forked process would inherit torch's threads half alive
-    waiting, running = list(tasks), list[_Running]()
+    waiting, running = list(tasks), list[_Worker]()
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
-                running.append(_begin(context, waiting.pop(0), work))
-            wait([one.messages for one in running])
+                running.append(_begin(context, work, waiting.pop(0)))
+            wait([one.link for one in running])
             for one in list(running):
                 for over, text in _heard(one):
-                    if over:
-                        running.remove(one)
-                        one.process.join()
-                        yield one.task, text
-                    elif text is not None:
+                    if not over:
                         note(one.task, text)
+                        continue
+                    done = one.task
+                    if waiting and not one.dead:
+                        one.task = waiting.pop(0)
+                        _send(one, one.task)
+                    else:
+                        running.remove(one)
+                        _end(one)
+                    yield done, text
     finally:
         for one in running:
             _interrupt(one.process)
@@ -71,36 +88,72 @@ def beside(
             one.process.join()
 
 
-def _begin(context: multiprocessing.context.SpawnContext, task: Any, work: Work) -> _Running:
-    here, there = context.Pipe(duplex=False)
+def leave_if_script_is_read_again() -> None:
+    """End a new process, silently, that came to its parent's call for processes while it reads the parent's script.
+
+    It reads it to know what is defined there, and a script that does not say ``if __name__ == "__main__":`` then does
+    its work again; `beside` tells the parent.
+    """
+    main = sys.modules["__main__"]
+    if sys.modules.get("__mp_main__", main) is not main:  # they are one module before and after
+        sys.exit(1)
+
+
+def _begin(context: multiprocessing.context.SpawnContext, work: Work, task: Any) -> _Worker:
+    here, there = context.Pipe()
     process = context.Process(target=_do, args=(there, work, task), daemon=True)
     process.start()
     there.close()  # so that the pipe ends when the process does
-    return _Running(task, process, here)
+    return _Worker(process, here, task)
 
 
-def _heard(one: _Running) -> Iterator[tuple[bool, str | None]]:
-    """Read what has come; a pipe that ends without a last word is a process that died."""
+def _heard(one: _Worker) -> Iterator[tuple[bool, Any]]:
+    """Read what has come of a task; a pipe that ends without a last word is a process that died."""
     over = False
-    while not over and one.messages.poll():
+    while not over and one.link.poll():
         try:
-            over, text = one.messages.recv()
+            said = one.link.recv()
         except EOFError:
-            one.process.join()
-            over, text = True, f"its process ended with code {one.process.exitcode}, as for want of memory"
-        yield over, text
+            one.dead = True
+        over, text = (True, _death(one)) if one.dead else said
+        if over or one.begun:  # the first word only says that it begins
+            yield over, text
+        one.begun = True
 
 
-def _do(messages: Connection, work: Work, task: Any) -> None:
+def _end(one: _Worker) -> None:
+    _send(one, None)
+    one.process.join()
+
+
+def _send(one: _Worker, task: Any) -> None:
+    with contextlib.suppress(OSError):  # one that died meanwhile is found out when it is listened to
+        one.link.send(task)
+
+
+def _death(one: _Worker) -> str:
+    """Say how a process died; one that failed before it began had a script to read, and so has every other."""
+    one.process.join()
+    code = one.process.exitcode
+    if not one.begun and code is not None and code > 0:  # a signal's is negative
+        raise InputError(
+            f"a process ended with code {code} before its work began",
+            expected='a script whose work stands under `if __name__ == "__main__":`, since every process reads it',
+            remedy="write that line above it, or use jobs=1",
+        )
+    return f"its process ended with code {code}, as for want of memory"
+
+
+def _do(link: Connection, work: Work, task: Any) -> None:
     """Be the process: interrupts come from the parent alone, not from the terminal."""
     if hasattr(os, "setsid"):
         os.setsid()
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    try:
-        failed = work(task, lambda text: messages.send((False, text)))
-    except KeyboardInterrupt:
-        return
-    messages.send((True, failed))
+    with contextlib.suppress(KeyboardInterrupt):
+        link.send((False, None))
+        while task is not None:
+            link.send((True, work(task, lambda text: link.send((False, text)))))
+            task = link.recv()
 
 
 def _end_with_parent() -> None:

@@ -69,8 +69,8 @@ def table(runs: Mapping[Contestant, Sequence[tuple[int, Run]]]) -> Record:
         ``ranking`` (the rule, in words), ``reference`` (label of that baseline) and ``methods`` in ranked order.
     """
     records = {one: [read_run(run, seed) for seed, run in mine] for one, mine in runs.items()}
-    validated = all(_has_validation(run) for mine in runs.values() for _, run in mine)
-    standing, rule = _standing(runs, records, validated)
+    validated = _validated(runs)
+    standing, rule = _standing(records, validated)
     ranked = sorted(runs, key=lambda one: -standing[one])
     baselines = [one for one in (ranked if validated else list(runs)) if one.method != OURS]
     reference = baselines[0] if baselines else ranked[0]
@@ -79,10 +79,10 @@ def table(runs: Mapping[Contestant, Sequence[tuple[int, Run]]]) -> Record:
 
 
 def _standing(
-    runs: Mapping[Contestant, Sequence[tuple[int, Run]]], records: Mapping[Contestant, list[Record]], validated: bool
+    records: Mapping[Contestant, list[Record]], validated: Mapping[Contestant, list[float]] | None
 ) -> tuple[dict[Contestant, float], str]:
     """Say by what the methods are ranked: validation pictures where there are any."""
-    if not validated:
+    if validated is None:
         rule = (
             "in the order of mean balanced accuracy on the test pictures, for want of validation pictures of every"
             " class; nothing was chosen by it: the reference is the first baseline that was named"
@@ -92,20 +92,25 @@ def _standing(
         "ranked by mean balanced accuracy on the validation pictures, which also chose the reference, the best"
         " baseline; the test pictures only measure"
     )
-    return {
-        one: float(np.mean([_validation(run).accuracy.balanced for _, run in mine])) for one, mine in runs.items()
-    }, rule
+    return {one: float(np.mean(mine)) for one, mine in validated.items()}, rule
 
 
-def _has_validation(run: Run) -> bool:
-    """Whether every class has validation pictures: without the rare ones they would prefer what ignores the tail."""
+def _validated(runs: Mapping[Contestant, Sequence[tuple[int, Run]]]) -> dict[Contestant, list[float]] | None:
+    """Read balanced accuracies on validation pictures; None unless every run has one."""
+    found = {one: [_validation(run) for _, run in mine] for one, mine in runs.items()}
+    numbers = {one: [value for value in mine if value is not None] for one, mine in found.items()}
+    return numbers if numbers == found else None
+
+
+def _validation(run: Run) -> float | None:
+    """Read the balanced accuracy on validation pictures; None unless every class has some.
+
+    Without the rare ones they would prefer what ignores the tail.
+    """
     if not (run.path / "validation.json").is_file():
-        return False
-    return None not in _validation(run).per_class
-
-
-def _validation(run: Run) -> Quality:
-    return checked(Quality, run, "validation.json", run.read_json("validation.json"))
+        return None
+    quality = checked(Quality, run, "validation.json", run.read_json("validation.json"))
+    return None if None in quality.per_class else quality.accuracy.balanced
 
 
 def _row(
