@@ -1,4 +1,4 @@
-.PHONY: demo test lint pictures clean
+.PHONY: demo test lint pictures evidence evidence-tables clean
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -19,6 +19,12 @@ pictures: demo             ## take the README's pictures of the demo's pages (ne
 	  chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=1280,1750 \
 	    --screenshot=docs/$$name.png "file://$$(ls $(CURDIR)/runs/demo/$$page)"; \
 	done
+
+evidence: .venv/ready      ## train all that docs/evidence.md says; hours, and it goes on where it was stopped
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/evidence.py
+
+evidence-tables: .venv/ready ## write docs/evidence.md again from the committed results
+	$(BIN)/python benchmarks/evidence.py --tables
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

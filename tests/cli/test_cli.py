@@ -85,6 +85,10 @@ FLAGS = {
     "compare": {
         *("data", "--methods", "--budget", "--seeds", "--backbone", "--recipe", "--set", "--out", "--jobs"),
     },
+    "grid": {
+        *("data", "--weights", "--depths", "--seeds", "--readings", "--backbone", "--recipe", "--set"),
+        *("--out", "--cache", "--part", "--jobs"),
+    },
     "report": {"folder"},
     "pretrain": {"data", "--out", "--kind", "--backbone", "--dtype", "--set"},
 }

@@ -1,5 +1,6 @@
 """`forktail compare` and `forktail report` as a user meets them."""
 
+import inspect
 import json
 
 import numpy as np
@@ -9,6 +10,8 @@ from typer.testing import CliRunner
 from forktail import cli
 from forktail.cli.comparison_table import comparison_table
 from forktail.cli.tables import console
+from forktail.comparing.compare import compare
+from forktail.errors import InputError
 
 QUICK = ["plan.epochs=1", "plan.batch_size=16", "backbone.weights=random", "split.shots=quantile"]
 
@@ -72,6 +75,22 @@ def test_one_seed_has_neither_error_nor_interval_and_an_empty_group_is_said(comp
     cells = [cell for column in table.columns for cell in column.cells if isinstance(cell, str)]
     assert "n/a" in cells
     assert not any("±" in cell or "[" in cell for cell in cells)
+
+
+def test_the_command_and_the_function_take_the_same_where_nothing_is_said(tmp_path, monkeypatch):
+    asked = {}
+
+    def watched(data, methods, **options):
+        asked.update(methods=methods, **options)
+        raise InputError("seen", remedy="stop")
+
+    monkeypatch.setattr("forktail.comparing.compare.compare", watched)
+    result = invoke("compare", "glyphs", "--out", tmp_path / "out")
+    assert isinstance(result.exception, InputError)
+    default = {name: parameter.default for name, parameter in inspect.signature(compare).parameters.items()}
+    assert asked["methods"] == ",".join(default["methods"])
+    assert asked["seeds"] == list(default["seeds"])
+    assert (asked["budget"], asked["jobs"]) == (default["budget"], default["jobs"])
 
 
 def test_seeds_that_are_no_numbers_are_refused(compared, tmp_path, monkeypatch, capsys):

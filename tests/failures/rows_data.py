@@ -35,7 +35,7 @@ DATA = Place(
             "nothing there",
             "fit nowhere",
             nothing,
-            'no file, folder or named set "nowhere"; expected a path, or a named set; one of: fashion-mnist, glyphs, symbols',
+            'no file, folder or named set "nowhere"; expected a path, or a named set; one of: fashion-mnist, glyphs, symbols, wordnet-gloss',
         ),
         Row(
             "a typing error in a named set",
@@ -48,6 +48,18 @@ DATA = Place(
             "fit pictrues",
             lambda s: s.classes("pictures", a=2, b=2),
             'no file, folder or named set "pictrues"; expected a path, or a named set; did you mean "pictures"?',
+        ),
+        Row(
+            "a mismatch above 1",
+            "fit glyphs --set data.mismatch=2",
+            nothing,
+            "data.mismatch = 2.0; expected 0 (one kind of picture) to 1 (two)",
+        ),
+        Row(
+            "a mismatch where there is none",
+            "fit symbols --set data.mismatch=0.5",
+            nothing,
+            'data.mismatch has no meaning for "symbols"; expected it with glyphs; leave out data.mismatch',
         ),
         Row(
             "an empty name",
@@ -65,25 +77,25 @@ DATA = Place(
             "a name longer than names may be",
             f"fit {'x' * 300}",
             nothing,
-            'no file, folder or named set "x…" (file name too long); expected a path, or a named set; one of: fashion-mnist, glyphs, symbols',
+            'no file, folder or named set "x…" (file name too long); expected a path, or a named set; one of: fashion-mnist, glyphs, symbols, wordnet-gloss',
         ),
         Row(
             "a broken link",
             "fit link",
             lambda s: s.path("link").symlink_to("nowhere"),
-            'no file, folder or named set "link" (a broken link); expected a path, or a named set; one of: fashion-mnist, glyphs, symbols',
+            'no file, folder or named set "link" (a broken link); expected a path, or a named set; one of: fashion-mnist, glyphs, symbols, wordnet-gloss',
         ),
         Row(
             "a link to itself",
             "fit link",
             lambda s: s.path("link").symlink_to("link"),
-            'no file, folder or named set "link" (too many levels of symbolic links); expected a path, or a named set; one of: fashion-mnist, glyphs, symbols',
+            'no file, folder or named set "link" (too many levels of symbolic links); expected a path, or a named set; one of: fashion-mnist, glyphs, symbols, wordnet-gloss',
         ),
         Row(
             "neither file nor folder",
             "fit /dev/null",
             nothing,
-            'no file, folder or named set "/dev/null" (it exists, but is neither); expected a path, or a named set; one of: fashion-mnist, glyphs, symbols',
+            'no file, folder or named set "/dev/null" (it exists, but is neither); expected a path, or a named set; one of: fashion-mnist, glyphs, symbols, wordnet-gloss',
         ),
         Row(
             "a part of a set that has its own",
@@ -95,7 +107,7 @@ DATA = Place(
             "a root where paths are not relative",
             "fit glyphs --set data.root=.",
             nothing,
-            'data.root has no meaning for "glyphs"; expected it with a list, a CSV file or fashion-mnist; leave out data.root',
+            'data.root has no meaning for "glyphs"; expected it with a list, a CSV file, fashion-mnist or wordnet-gloss; leave out data.root',
         ),
         Row(
             "a root that is no folder",
@@ -822,21 +834,37 @@ HEADER = bytes([0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0, 2])
 
 
 def no_data_anywhere(scene):
-    from forktail.data import fashion_mnist
+    from forktail.data import fashion_mnist, wordnet_gloss
 
     scene.patch.setenv("FORKTAIL_DATA", "data")
     scene.patch.setattr(fashion_mnist, "DEBIAN", Path("none/usr/share/datasets/fashion-mnist"))
+    scene.patch.setattr(wordnet_gloss, "DEBIAN", Path("none/usr/share/wordnet"))
 
 
 def no_matplotlib(scene):
     scene.patch.setitem(__import__("sys").modules, "matplotlib", None)
 
 
+WORDNET = "fit wordnet-gloss --set data.root=wordnet"
+FETCH_WORDNET = "run `apt-get download wordnet-base && dpkg -x wordnet-base_*.deb wordnet` (Debian, no root) and add `--set data.root=wordnet/usr/share/wordnet`"
+
+
+def wordnet(**lines):
+    """Write the four files, each with one line."""
+
+    def arrange(scene):
+        for name in ("noun", "verb", "adj", "adv"):
+            scene.text(f"wordnet/data.{name}", f"{lines.get(name, '1 05 n 01 dog 0 000 | a domestic animal')}\n")
+
+    return arrange
+
+
 NAMED = Place(
     "named sets",
-    "fashion-mnist, glyphs and symbols",
+    "fashion-mnist, glyphs, symbols and wordnet-gloss",
     "`fashion-mnist` is read from `data.root`, from `$FORKTAIL_DATA/fashion-mnist` or where Debian's package puts it; `glyphs` "
-    "is part of the package; `symbols` is drawn with the fonts of matplotlib.",
+    "is part of the package; `symbols` is drawn with the fonts of matplotlib; `wordnet-gloss` is read from `data.root`, from "
+    "`$FORKTAIL_DATA/wordnet` or where Debian's package puts it.",
     (
         Row(
             "not installed",
@@ -891,6 +919,36 @@ NAMED = Place(
             "pretrain symbols --out pre",
             no_matplotlib,
             "matplotlib, whose fonts are drawn, is not installed; run `pip install forktail[symbols]`",
+        ),
+        Row(
+            "WordNet is not installed",
+            "fit wordnet-gloss",
+            no_data_anywhere,
+            f"wordnet-gloss: no data/wordnet and no none/usr/share/wordnet; expected the folder of WordNet's data files; {FETCH_WORDNET}",
+        ),
+        Row(
+            "a file of WordNet missing",
+            WORDNET,
+            lambda s: s.text("wordnet/data.noun", ""),
+            f"wordnet-gloss: no data.verb in wordnet; expected data.noun, data.verb, data.adj, data.adv; {FETCH_WORDNET}",
+        ),
+        Row(
+            "a line that is none of WordNet's",
+            WORDNET,
+            wordnet(verb="1 45 v 01 run 0 000 | move fast"),
+            f"wordnet/data.verb:1: 1 45 v 01 run 0 000 | move fast; expected offset, class 0 to 44, words, a bar and a definition; {FETCH_WORDNET}",
+        ),
+        Row(
+            "a class with too few definitions",
+            WORDNET,
+            wordnet(),
+            f"wordnet: 0 definitions of adj.all; expected 36 or more, as in WordNet 3.0; {FETCH_WORDNET}",
+        ),
+        Row(
+            "a tail for a set that has one",
+            "fit wordnet-gloss --set data.imbalance=10",
+            lambda s: None,
+            'data.imbalance has no meaning for "wordnet-gloss", which has a long tail by nature; expected data.n_max alone; leave out data.imbalance',
         ),
     ),
 )

@@ -7,8 +7,10 @@ import pickle
 import shutil
 from pathlib import Path
 
+import numpy as np
 import safetensors.torch
 import torch
+from scene import pixels
 from table import Place, Row
 
 
@@ -31,7 +33,7 @@ def offline(scene):
 BACKBONE = Place(
     "backbone",
     "The name of a backbone, and the hub",
-    "`tiny`, or a name of timm. Only a name with a tag, or `hf-hub:...`, asks for a download.",
+    "`tiny`, `minilm` for texts, or a name of timm. Only a name with a tag, or `hf-hub:...`, asks for a download.",
     (
         Row(
             "an unknown name",
@@ -46,10 +48,23 @@ BACKBONE = Place(
             'no weights "mea" of vit_base_patch16_224; expected a tag that timm knows; did you mean "vit_base_patch16_224.mae"?',
         ),
         Row(
+            "texts are needed",
+            "fit glyphs --backbone minilm",
+            nothing,
+            "the data are pictures, and the backbone minilm takes texts; expected a backbone for pictures; choose --backbone tiny, or another for pictures",
+        ),
+        Row(
+            "more frozen units than may be",
+            "fit glyphs --set backbone.name=tiny --set backbone.frozen_units=6",
+            nothing,
+            "backbone.frozen_units = 6 of a backbone of 6 units; expected 0 to 5, so that one is left to train",
+            after_notes=True,
+        ),
+        Row(
             "a family without adapter",
             "fit glyphs --backbone convnext_atto",
             nothing,
-            "a backbone of class timm.models.convnext.ConvNeXt; expected one that has an adapter (forktail.backbones.cifar_resnet.CifarResNet, timm.models.resnet.ResNet, timm.models.vision_transformer.VisionTransformer); there is no adapter yet for this family; choose a plain vision transformer or a ResNet",
+            "a backbone of class timm.models.convnext.ConvNeXt; expected one that has an adapter (forktail.backbones.bert.Bert, forktail.backbones.cifar_resnet.CifarResNet, timm.models.resnet.ResNet, timm.models.vision_transformer.VisionTransformer); there is no adapter yet for this family; choose a plain vision transformer or a ResNet",
             after_notes=True,
         ),
         Row(
@@ -317,7 +332,7 @@ RUN = Place(
             "its data are gone",
             "evaluate run",
             run_with(lambda s: (s.folder / "set.npz").unlink()),
-            'no file, folder or named set "set.npz"; expected a path, or a named set; one of: fashion-mnist, glyphs, symbols',
+            'no file, folder or named set "set.npz"; expected a path, or a named set; one of: fashion-mnist, glyphs, symbols, wordnet-gloss',
         ),
         Row(
             "truncated metrics",
@@ -559,7 +574,7 @@ MODEL = Place(
             "an option of another type",
             PREDICTING,
             model_json(options={"depth": "deep"}),
-            "run: …; the model was made by another version of its method",
+            "run: method.depth = 'deep'; expected a whole number >= 0",
         ),
         Row(
             "a structure of another method",
@@ -779,7 +794,7 @@ EVALUATE = Place(
             "nothing there",
             "evaluate run nowhere",
             run_with(nothing),
-            'no file, folder or named set "nowhere"; expected a path, or a named set; one of: fashion-mnist, glyphs, symbols',
+            'no file, folder or named set "nowhere"; expected a path, or a named set; one of: fashion-mnist, glyphs, symbols, wordnet-gloss',
         ),
         Row(
             "other classes",
@@ -819,6 +834,88 @@ def compared(name, content):
     return arrange
 
 
+GRID_OF_ONE = "grid set.npz --weights 1 --depths 3 --seeds 0 --readings sandwich --set backbone.name=resnet8 --set backbone.weights=random --set plan.epochs=0 --out grid"
+
+
+def measured(content):
+    """A finished grid, in which what one piece measured was changed."""
+
+    def arrange(scene):
+        from forktail.grids.grid import grid
+
+        scene.arrays(x_train=pixels(30), y_train=np.arange(30) % 3)
+        settings = ["backbone.name=resnet8", "backbone.weights=random", "plan.epochs=0"]
+        grid("set.npz", weights=1, depths=[3], seeds=[0], readings="sandwich", settings=settings, out="grid")
+        (scene.folder / "grid/runs/seed-0-weight-0.5/column.json").write_text(content)
+
+    return arrange
+
+
+GRID = Place(
+    "grid",
+    "Grids",
+    "What `forktail grid` is asked for, and the pieces that it goes on from.",
+    (
+        Row(
+            "an even number of weights",
+            "grid glyphs --weights 4",
+            nothing,
+            "--weights 4; expected an odd number >= 1, so that 1/2 is among them",
+        ),
+        Row(
+            "an unknown reading",
+            "grid glyphs --readings sandwitch",
+            nothing,
+            '--readings "sandwitch"; did you mean "sandwich"?',
+        ),
+        Row(
+            "depths without the deepest",
+            "grid glyphs --depths 0,2 --set data.n_max=5 --set data.imbalance=2",
+            nothing,
+            "--depths 0,2; expected different numbers from 0 to 6, the units of the backbone, with 6 among them",
+        ),
+        Row(
+            "a part of nothing",
+            "grid glyphs --part 3/2",
+            nothing,
+            "--part 3/2; expected I/N with 1 <= I <= N, such as 2/10",
+        ),
+        Row("a part in words", "grid glyphs --part first", nothing, '--part "first"; expected I/N, such as 2/10'),
+        Row(
+            "a cell that is pinned",
+            "grid glyphs --set method.weight=0.3",
+            nothing,
+            "method.weight = 0.3 in a grid; leave it out; a grid has all: --weights",
+        ),
+        Row(
+            "a folder of other things",
+            "grid glyphs --set data.n_max=5 --set data.imbalance=2 --out run",
+            lambda s: s.text("run/letter.txt", "dear"),
+            "run: holds other files and no grid; choose another --out",
+        ),
+        Row(
+            "too few images for a validation part",
+            "grid set.npz --seeds 0 --backbone tiny",
+            lambda s: s.arrays(),
+            "no validation images, with which a grid search is made; expected a validation part, or a class with at least 5 training images; leave data.validation to the grid, or give it more images",
+        ),
+        Row(
+            "a piece is damaged",
+            GRID_OF_ONE,
+            measured("{"),
+            "grid/runs/seed-0-weight-0.5/column.json: not valid JSON (…); expected a finished run; give the folder of a finished run, or train it again",
+            after_notes=True,
+        ),
+        Row(
+            "a piece lacks a key",
+            GRID_OF_ONE,
+            measured('{"weight": 0.5}'),
+            "grid/runs/seed-0-weight-0.5/column.json: not as `forktail fit` wrote it (…); expected the file of a finished run; give the folder of a finished run, or train it again",
+            after_notes=True,
+        ),
+    ),
+)
+
 COMPARE = Place(
     "compare",
     "Comparisons and reports",
@@ -852,13 +949,13 @@ COMPARE = Place(
             "a report of nothing",
             "report run",
             nothing,
-            "run: no finished run and no comparison; expected what fit or compare wrote",
+            "run: no finished run, comparison or grid; expected what fit, compare or grid wrote",
         ),
         Row(
             "a report of an unfinished run",
             "report run",
             lambda s: s.text("run/recipe.toml", ""),
-            "run: no finished run and no comparison; expected what fit or compare wrote",
+            "run: no finished run, comparison or grid; expected what fit, compare or grid wrote",
         ),
         Row(
             "a report on damaged metrics",

@@ -284,3 +284,69 @@ def make_comparison(tmp_path):
         return place.path
 
     return make
+
+
+def grid_content(depths=(0, 2, 3), weights=(0.25, 0.5, 0.75), seeds=(0, 1, 2)):
+    """A grid whose risk is a valley that one reading sees, one sees upside down, and one cannot see."""
+
+    def valley(seed, depth, weight):
+        return 0.01 * (depth - 2) ** 2 + (depth > 0) * 0.1 * (weight - 0.75 + 0.01 * seed) ** 2
+
+    def accuracies(balanced):
+        groups = {"many": balanced + 0.2, "medium": balanced, "few": balanced - 0.2, "head": 0.7, "tail": 0.3}
+        return {"balanced": balanced, **groups, "nll": 1.0}
+
+    def figures(risk):
+        margin, posterior = accuracies(0.1), accuracies(0.5 - 2 * risk)
+        return {"risk": 1.5 + risk, "risk_uniform": 2.0, "margin": margin, "posterior": posterior}
+
+    def cell(seed, depth, weight):
+        risk = valley(seed, depth, 0.5 if weight is None else weight)
+        states = {"refined": figures(risk), "raw": figures(0.02 + risk)}
+        parts = {key: {"validation": found, "test": copy.deepcopy(found)} for key, found in states.items()}
+        return {"seed": seed, "weight": weight, "depth": depth, **parts}
+
+    def table(seed, slope):
+        rows = range(depths[-1] + 1)
+        return [[7 + slope * valley(seed, depth, weight) for weight in weights] for depth in rows]
+
+    def predict(slope):
+        return {str(seed): {"table": table(seed, slope), "damping": 0.125} for seed in seeds}
+
+    blind = {str(seed): {"table": None, "reason": "no damping explains the movement"} for seed in seeds}
+    return {
+        "data": "animals",
+        "command": "forktail grid animals",
+        "depths": list(depths),
+        "weights": list(weights),
+        "seeds": list(seeds),
+        "rule": "posterior",
+        "training_images": 1234,
+        "flops": 3.21e15,
+        "cells": [
+            cell(seed, depth, weight)
+            for seed in seeds
+            for depth in depths
+            for weight in ([None] if depth == 0 else weights)
+        ],
+        "predicted": {"naive": predict(-1.0), "sandwich": predict(2.0), "refined": blind},
+    }
+
+
+@pytest.fixture
+def make_grid(tmp_path):
+    """Write a grid with the measures that it has; ``change(content)`` alters them, ``before(content)`` the rest."""
+    from forktail.grids.grid import measured_against
+
+    def make(*, before=None, change=None, folder="grid", **axes):
+        content = grid_content(**axes)
+        if before is not None:
+            before(content)
+        content["measures"] = json.loads(json.dumps(measured_against(content)))
+        if change is not None:
+            change(content)
+        place = Run(tmp_path / folder)
+        write(place, "grid.json", content)
+        return place.path
+
+    return make

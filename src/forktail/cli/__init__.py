@@ -12,6 +12,7 @@ import forktail
 from forktail.cli.compare import compare
 from forktail.cli.evaluate import evaluate
 from forktail.cli.fit import fit
+from forktail.cli.grid import grid
 from forktail.cli.methods import methods
 from forktail.cli.predict import predict
 from forktail.cli.pretrain import pretrain
@@ -24,7 +25,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,  # a bug keeps its plain traceback
 )
-for verb in (fit, compare, evaluate, predict, report, methods, pretrain):
+for verb in (fit, compare, grid, evaluate, predict, report, methods, pretrain):
     app.command()(verb)
 
 

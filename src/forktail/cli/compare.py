@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from forktail.comparing.defaults import BUDGET, METHODS, SEEDS
+
 
 class Budget(StrEnum):
     """What is equal between methods."""
@@ -20,18 +22,18 @@ def compare(
     data: Annotated[str, typer.Argument(help="As in `forktail fit`.")],
     methods: Annotated[
         str, typer.Option(help="Names, separated by commas; NAME:KEY=VALUE gives one an option of its own.")
-    ] = "osdtw,logit_adjustment,ce",
+    ] = ",".join(METHODS),
     budget: Annotated[
         Budget, typer.Option(help="Equal epochs per stage, or equal training compute per method.")
-    ] = Budget.epochs,
-    seeds: Annotated[str, typer.Option(help="Seeds of training, separated by commas.")] = "0,1,2",
+    ] = Budget[BUDGET],
+    seeds: Annotated[str, typer.Option(help="Seeds of training, separated by commas.")] = ",".join(map(str, SEEDS)),
     backbone: Annotated[str | None, typer.Option(help="Name of a backbone, or a file of its weights.")] = None,
     recipe: Annotated[Path | None, typer.Option(help="TOML file to start from.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one value, such as plan.epochs=10.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder; runs/<data>-comparison by default.")] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Runs at once, each in a process of its own.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at once, in as many processes.")] = 1,
 ) -> None:
     """Compare methods: mean and standard error over seeds, paired differences, cost.
 

@@ -103,6 +103,7 @@ def criterion_figure(criterion: Criterion) -> Figure:
         A heat map.
     """
     choice, total = criterion.choice, criterion.total
+    chosen = (choice.depth, criterion.column(choice.weight))
     equals = [(depth, criterion.column(of_head)) for depth, of_head in choice.equals]
     range_ = float(total.max() - total.min())
     groups = len(criterion.facts.groups)
@@ -126,9 +127,10 @@ def criterion_figure(criterion: Criterion) -> Figure:
             f"Chosen: depth {choice.depth}, weight {weight(choice.weight)}. "
             f"{counted(len(equals), 'cell')} {said}.",
             total,
+            rows=range(criterion.num_units + 1),
             columns=criterion.weights,
-            chosen=(choice.depth, criterion.column(choice.weight)),
-            alike=equals,
+            chosen=[chosen],
+            alike=[cell for cell in equals if cell != chosen],
             alike_name=mark,
             x_name="weight of the head task, w (the tail has 1 − w)",
             y_name="shared depth, s: stem and first s units",

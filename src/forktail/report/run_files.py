@@ -65,7 +65,7 @@ class ConfidenceBin:
 
 @dataclass(frozen=True)
 class Confusion:
-    """Images of one class that were taken for another, and the positions and names of some in the test part."""
+    """Images of one class that were taken for another; the positions of some in the test part, and names or texts."""
 
     true: Count
     predicted: Count
@@ -73,6 +73,7 @@ class Confusion:
     share: Number
     positions: list[Count]
     names: list[Name] | None = None
+    texts: list[Name] | None = None
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ class ConfusedPair:
         images: How many.
         tested: Of how many test images of the true class.
         pictures: Name and content of examples.
+        texts: Examples where they are no pictures.
         missing: How many examples could not be shown.
     """
 
@@ -48,6 +49,7 @@ class ConfusedPair:
     images: int
     tested: int
     pictures: list[tuple[str, Picture]]
+    texts: list[str]
     missing: int
 
 
@@ -170,12 +172,12 @@ def _confused(run: Run, content: RunContent) -> list[ConfusedPair]:
     pairs = []
     for pair in content.metrics.confused:
         said = pair.names or [f"number {position}" for position in pair.positions]
-        found = [embedded(run.path, f"confused/{position}.png") for position in pair.positions]
+        positions = pair.positions if pair.texts is None else []
+        found = [embedded(run.path, f"confused/{position}.png") for position in positions]
         pictures = [(name, picture) for name, picture in zip(said, found, strict=False) if picture is not None]
         missing = len(found) - len(pictures)
-        pairs.append(
-            ConfusedPair(names[pair.true], names[pair.predicted], pair.images, tested[pair.true], pictures, missing)
-        )
+        true, predicted, texts = names[pair.true], names[pair.predicted], pair.texts or []
+        pairs.append(ConfusedPair(true, predicted, pair.images, tested[pair.true], pictures, texts, missing))
     return pairs
 
 

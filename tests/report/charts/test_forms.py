@@ -11,7 +11,7 @@ from forktail.report.charts.heat_map import heat_map, level_of
 from forktail.report.charts.intervals import Estimate, Measured, intervals
 from forktail.report.charts.lines import MOST_MARKS, Series, lines
 from forktail.report.charts.reliability import Bin, reliability
-from forktail.report.charts.scatter import Point, named_scatter, scatter, spread
+from forktail.report.charts.scatter import Point, named_scatter, scatter, signed_scatter, spread
 
 SAID = ("key", "A title & more", "What it <shows>")
 
@@ -57,21 +57,36 @@ def test_odd_lines(read, points):
     assert len(drawing.marks("line", "zero")) == (min(v for _, v in points) < 0)
 
 
+def test_errors_are_drawn_to_scale_on_either_side_and_stay_inside(read):
+    series = [Series("a", [(0.1, 50.0), (0.5, 60.0)], 0, errors=[10.0, 20.0]), Series("b", [(0.1, 50.0)], 1)]
+    drawing = read(line_chart(series, whole=False, form=lambda value: f"{value:g} %"))
+    first, second = (drawing.numbers(e, "y1", "y2") for e in drawing.marks("line", "whisker s1"))
+    assert drawing.marks("line", "whisker s2") == []
+    assert second[0] - second[1] == pytest.approx(2 * (first[0] - first[1]), abs=0.05)
+    ticks = drawing.labels("tick")
+    down = {text: y - 4 for text, (_, y) in ticks.items() if text.endswith("%")}
+    assert first[1] == pytest.approx(down["60 %"], abs=0.02)
+    assert first[0] == pytest.approx(down["40 %"], abs=0.02)
+    assert "0.3" in ticks
+    assert drawing.inside()
+
+
 def test_lines_differ_in_more_than_colour(read):
     drawing = read(line_chart([Series(str(k), [(0, k), (1, k)], k) for k in range(6)]))
     kinds = {(e.get("stroke-dasharray"), e.get("class")) for e in drawing.marks("polyline", "line")}
     assert len({dash for dash, _ in kinds}) == 6
 
 
-def heat(values, chosen=(0, 0), alike=((0, 0),)):
+def heat(values, chosen=((0, 0),), alike=(), rows=None, **more):
+    rows = range(values.shape[0]) if rows is None else rows
     columns = [round(0.1 * (k + 1), 3) for k in range(values.shape[1])]
     named = {"x_name": "w", "y_name": "s", "unit": "nats", "alike_name": "not distinguishable from it"}
-    return heat_map(*SAID, values, columns=columns, chosen=chosen, alike=alike, **named)
+    return heat_map(*SAID, values, rows=rows, columns=columns, chosen=chosen, alike=alike, **named, **more)
 
 
 def test_cells_stand_in_their_row_and_column_with_depth_0_at_the_bottom(read):
     values = np.arange(12.0).reshape(3, 4)
-    drawing = read(heat(values, chosen=(2, 1), alike=((2, 1), (2, 3))))
+    drawing = read(heat(values, chosen=((2, 1),), alike=((2, 3),)))
     cells = {}
     for cell in drawing.root.iter("rect"):
         if cell.find("title") is not None:
@@ -87,6 +102,22 @@ def test_cells_stand_in_their_row_and_column_with_depth_0_at_the_bottom(read):
     assert drawing.numbers(dots[0], "cx", "cy") == pytest.approx(cells["depth 2, weight 0.4: 11.00 nats"], abs=0.02)
     assert drawing.labels("tick")["0.2"][0] == pytest.approx(cells["depth 2, weight 0.2: 9.000 nats"][0], abs=0.02)
     assert drawing.inside()
+
+
+def test_several_rings_a_dot_in_one_of_them_and_rows_of_other_depths(read):
+    chosen, rows = ((0, 1), (1, 3)), (2, 12)
+    drawing = read(heat(np.eye(2, 4), chosen=chosen, alike=((1, 3),), rows=rows, chosen_name="of each seed"))
+    rings = [drawing.numbers(ring, "cx", "cy") for ring in drawing.marks("circle", "chosen")]
+    dots = [drawing.numbers(dot, "cx", "cy") for dot in drawing.marks("circle", "alike")]
+    assert len(rings) == 3  # and the legend's
+    assert dots[0] == rings[1]
+    order = [e.get("class") for e in drawing.root.iter("circle")]
+    assert order.index("alike") > order.index("chosen")  # on top of it
+    assert rings[0][1] == pytest.approx(drawing.labels("tick")["2"][1] - 4, abs=0.02)
+    assert rings[1][1] == pytest.approx(drawing.labels("tick")["12"][1] - 4, abs=0.02)
+    said = drawing.labels("legend")
+    assert said["of each seed"][0] < said["not distinguishable from it"][0]
+    assert "depth 12, weight 0.4: 0 nats" in {tip.text for tip in drawing.root.iter("title")}
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (2, 1), (1, 19), (30, 99)])
@@ -211,6 +242,31 @@ def test_points_stand_at_their_measures(read):
 @pytest.mark.parametrize("points", [[Point(1, 0.0, 0, "x")], [Point(5, 0.5, k % 6, "x") for k in range(1000)]])
 def test_odd_scatters(read, points):
     assert read(scatter_chart(points)).inside()
+
+
+def signed_chart(points, **more):
+    named = {"x_name": "predicted, nats", "y_name": "measured, nats"}
+    return signed_scatter(*SAID, points, groups=[("some", 0)], diagonal=True, **named, **more)
+
+
+def test_equal_measures_stand_on_the_diagonal(read):
+    drawing = read(signed_chart([Point(-2.0, -2.0, 0, "a"), Point(4.0, 1.0, 0, "b"), Point(0.0, 0.0, 0, "c")]))
+    x1, y1, x2, y2 = drawing.numbers(drawing.marks("line", "diagonal")[0], "x1", "y1", "x2", "y2")
+    (ax, ay), (bx, by), (cx, cy) = (drawing.numbers(e, "cx", "cy") for e in drawing.marks("circle", "faint"))
+    assert ay == pytest.approx(interpolate(ax, (x1, y1), (x2, y2)), abs=0.05)
+    assert by > interpolate(bx, (x1, y1), (x2, y2))  # less was measured: below the line
+    upright, level = drawing.marks("line", "zero")
+    assert (cx, cy) == (float(upright.get("x1")), float(level.get("y1")))
+    assert drawing.inside()
+
+
+@pytest.mark.parametrize(
+    "points", [[(0.0, 0.0)], [(5.0, -1e-9)], [(-3e4, 0.2)] * 300], ids=["nothing", "tiny", "far apart"]
+)
+def test_odd_signed_scatters(read, points):
+    drawing = read(signed_chart([Point(x, y, k, "p") for k, (x, y) in enumerate(points)]))
+    assert drawing.inside()
+    assert len(drawing.marks("circle", "faint") + drawing.marks("polygon", "faint")) == len(points)
 
 
 @pytest.mark.parametrize("number", [1, 2, 30])

@@ -22,7 +22,7 @@ class Point:
     """One point.
 
     Args:
-        x: Horizontal measure, above 0.
+        x: Horizontal measure.
         y: Vertical measure.
         style: Decides colour and shape.
         name: What it is.
@@ -79,6 +79,54 @@ def scatter(
         axis_below(area, x, x_name + scaled),
         *(marker(x(p.x), y(p.y), p.style, size, "mark faint", p.name) for p in points),
         *([element("polyline", points=path, class_="trend")] if trend else []),
+    )
+
+
+def signed_scatter(
+    key: str,
+    title: str,
+    description: str,
+    points: Sequence[Point],
+    *,
+    groups: Sequence[tuple[str, int]],
+    diagonal: bool,
+    x_name: str,
+    y_name: str,
+) -> Markup:
+    """Draw many points of two measures that may lie on either side of 0, told apart by group.
+
+    Args:
+        key: Names the picture in the page.
+        title: What it is.
+        description: What it shows.
+        points: At least one point.
+        groups: Name and style of each group.
+        diagonal: Show where both measures are equal.
+        x_name: Name of the horizontal axis with its unit.
+        y_name: Name of the vertical axis with its unit.
+
+    Returns:
+        The picture.
+    """
+    names, height = legend(groups, 0, WIDTH, lines=False)
+    area = Area(64, height + 30, RIGHT, height + 30 + HEIGHT)
+    x = linear([point.x for point in points], area.left + 10, area.right - 10, zero=True)
+    y = linear([point.y for point in points], area.bottom - 10, area.top + 10, zero=True)
+    low, high = max(x.low, y.low), min(x.high, y.high)  # both axes hold 0, so this is a stretch
+    size = 4.0 if len(points) <= 200 else 2.5
+    return drawing(
+        key,
+        title,
+        description,
+        WIDTH,
+        area.bottom + 44,
+        names,
+        axis_left(area, y, y_name),
+        axis_below(area, x, x_name),
+        line(x(0), area.top, x(0), area.bottom, "zero"),
+        line(area.left, y(0), area.right, y(0), "zero"),
+        *([line(x(low), y(low), x(high), y(high), "diagonal")] if diagonal else []),
+        *(marker(x(p.x), y(p.y), p.style, size, "mark faint", p.name) for p in points),
     )
 
 

@@ -1,0 +1,265 @@
+"""docs/evidence.md, from what benchmarks/evidence.py has left in benchmarks/results/evidence."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from forktail.comparing.statistics import paired_difference
+from forktail.grids.readings import PLAIN, READINGS
+from forktail.methods.osdtw import OSDTW
+
+Result = Mapping[str, Any]
+
+MEASURES = {
+    "spearman_risk": ("Spearman, risk", 2),
+    "spearman": ("Spearman, error", 2),
+    "kendall": ("Kendall, error", 2),
+    "search_regret": ("regret to a search", 1),
+    "oracle_regret": ("regret to the oracle", 1),
+    "gain": ("gain", 1),
+}
+ABLATION = {"gain_depth_alone": "depth alone", "gain_weight_alone": "weight alone", "gain": "both"}
+NONE = "none"
+
+
+def default_reading() -> str:
+    """Name the reading that `osdtw` selects by where nobody says otherwise."""
+    method = OSDTW()
+    for name, options in READINGS.items():
+        if all(getattr(method, key) == value for key, value in {**PLAIN, **options}.items()):
+            return name
+    raise LookupError("the default of osdtw is none of the grid's readings")
+
+
+def page(results: Path) -> str:
+    """Write the page.
+
+    Args:
+        results: Folder of the pieces' files.
+
+    Returns:
+        Markdown.
+    """
+    found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"))}
+    grids = {name: result for name, result in found.items() if name.startswith("grid-")}
+    maps = {name: result for name, result in found.items() if name.startswith("map-")}
+    parts = [INTRODUCTION.format(reading=default_reading())]
+    if grids:
+        parts += [_readings(grids), _prediction(grids), _ablation(grids), _dial(grids)]
+    parts += [_curve(name, result) for name, result in found.items() if name.startswith("curve-")]
+    equal = {name: result for name, result in found.items() if name.startswith("equal-")}
+    parts += [_equal(equal)] if equal else []
+    parts += [_map(maps)] if maps else []
+    parts.append(_pieces(found))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+INTRODUCTION = """# Evidence
+
+Does the criterion predict which shared depth and weight are good, and does OSDTW win at equal compute? Measures are
+defined in [grid.md](grid.md). Sets were named before they were run, and none was dropped. Readings of the criterion are
+chosen by the *validation* part of the development sets; the test part of the confirmation sets is read once, for the
+default, `{reading}`. Means over seeds with Student's 95 % interval; accuracies, regrets and gains in points.
+
+Written by `python benchmarks/evidence.py --tables` from `benchmarks/results/evidence`."""
+
+
+def _readings(grids: Mapping[str, Result]) -> str:
+    """Rank the readings by the validation part of the development sets."""
+    development = {name: result for name, result in grids.items() if result["role"] == "development"}
+    if not development:
+        return ""
+    rows = []
+    for reading in READINGS:
+        records = [_record(result, reading, "refined", "validation") for result in development.values()]
+        if all(record is None for record in records):
+            continue
+        means = [None if r is None or "reason" in r else r["spearman_risk"]["mean"] for r in records]
+        known = [mean for mean in means if mean is not None]
+        overall = sum(known) / len(known) if len(known) == len(means) else None
+        rows.append((reading, means, overall))
+    rows.sort(key=lambda row: -2.0 if row[2] is None else -row[2])
+    head = ["reading", *(name.removeprefix("grid-") for name in development), "mean"]
+    lines = [[f"`{reading}`", *(_number(mean, 2) for mean in means), _number(m, 2)] for reading, means, m in rows]
+    return "## Which reading\n\nSpearman correlation with the validation risk of the refined networks.\n\n" + _table(
+        head, lines
+    )
+
+
+def _prediction(grids: Mapping[str, Result]) -> str:
+    text = "## Does it predict\n\nThe default reading, on test."
+    for state in ("refined", "raw"):
+        rows = []
+        for name, result in grids.items():
+            record = _record(result, default_reading(), state, "test")
+            if record is not None and "reason" not in record:
+                rows.append(
+                    [
+                        name.removeprefix("grid-"),
+                        result["role"],
+                        *(_interval(record[key], digits) for key, (_, digits) in MEASURES.items()),
+                    ]
+                )
+        head = ["set", "role", *(title for title, _ in MEASURES.values())]
+        text += f"\n\nNetworks {state}:\n\n{_table(head, rows)}"
+    return text
+
+
+def _ablation(grids: Mapping[str, Result]) -> str:
+    rows = []
+    for name, result in grids.items():
+        record = _record(result, default_reading(), "refined", "test")
+        if record is not None and "reason" not in record:
+            rows.append([name.removeprefix("grid-"), *(_interval(record[key], 1) for key in ABLATION)])
+    head = ["set", *ABLATION.values()]
+    return "## Depth alone, weight alone, both\n\nPoints over full sharing at weight 1/2.\n\n" + _table(head, rows)
+
+
+def _dial(grids: Mapping[str, Result]) -> str:
+    """Lay the dial's settings side by side: where the best depth lies, and where the criterion says that it lies."""
+    dial = sorted(
+        ((int(name.removeprefix("grid-mismatch-")), result) for name, result in grids.items() if "mismatch" in name),
+        key=lambda setting: setting[0],
+    )
+    if not dial:
+        return ""
+    rows = []
+    for percent, result in dial:
+        error = mean_error(result)
+        row, column = np.unravel_index(int(error.argmin()), error.shape)
+        record = _record(result, default_reading(), "refined", "test")
+        selected = [] if record is None or "reason" in record else [one["selected"] for one in record["by_seed"]]
+        middle = result["weights"].index(0.5)
+        rows.append(
+            [
+                f"{percent / 100:g}",
+                f"{result['depths'][row]}" + (f", {result['weights'][column]:.2g}" if row else ""),
+                "; ".join(dict.fromkeys(f"{one['depth']}, {one['weight']:.2g}" for one in selected)) or NONE,
+                *(f"{100 * (1 - error[at, middle]):.1f}" for at in range(len(result["depths"]))),
+            ]
+        )
+    depths = [f"s = {depth}" for depth in dial[0][1]["depths"]]
+    return (
+        "## Where head and tail differ\n\nGlyphs whose tail is drawn ever more differently. Best cell of the refined"
+        " networks on test, mean over seeds; cells that the criterion selects; balanced accuracy at weight 1/2.\n\n"
+        + _table(["mismatch", "best (s, w)", "selected (s, w)", *depths], rows)
+    )
+
+
+def mean_error(result: Result, state: str = "refined", split: str = "test") -> np.ndarray:
+    """Average the measured error over seeds.
+
+    Args:
+        result: A grid.
+        state: ``raw`` or ``refined``.
+        split: ``validation`` or ``test``.
+
+    Returns:
+        (D, W) one minus balanced accuracy; the row of depth 0 is one value.
+    """
+    depths, weights = result["depths"], result["weights"]
+    sums, seen = np.zeros((len(depths), len(weights))), np.zeros((len(depths), len(weights)))
+    for cell in result["cells"]:
+        column = slice(None) if cell["weight"] is None else weights.index(cell["weight"])
+        sums[depths.index(cell["depth"]), column] += 1 - cell[state][split][result["rule"]]["balanced"]
+        seen[depths.index(cell["depth"]), column] += 1
+    return sums / seen
+
+
+def _curve(name: str, result: Result) -> str:
+    lengths = sorted({row["epochs"] for row in result["rows"]})
+    lines = []
+    for method in dict.fromkeys(row["method"] for row in result["rows"]):
+        for part in ("validation", "test"):
+            cells = []
+            for epochs in lengths:
+                values = [row[part] for row in result["rows"] if (row["method"], row["epochs"]) == (method, epochs)]
+                cells.append(f"{100 * sum(values) / len(values):.1f}")
+            lines.append([f"`{method}`", part, *cells])
+    title = f"## How long: {name.removeprefix('curve-')}\n\nBalanced accuracy by epochs of training."
+    return f"{title}\n\n{_table(['method', '', *map(str, lengths)], lines)}"
+
+
+def _equal(equal: Mapping[str, Result]) -> str:
+    """Compare at equal compute; the difference is from the best baseline, the hardest to beat on that set."""
+    methods = list(dict.fromkeys(row["label"] for result in equal.values() for row in result["methods"]))
+    lines = []
+    for name, result in equal.items():
+        rows = {row["label"]: row for row in result["methods"]}
+        balanced = {label: [run["balanced"] for run in row["per_seed"]] for label, row in rows.items()}
+        cells = [f"{100 * np.mean(balanced[m]):.1f}" if m in balanced else "" for m in methods]
+        best = max((label for label in balanced if label != "osdtw"), key=lambda label: np.mean(balanced[label]))
+        gain = paired_difference(balanced["osdtw"], balanced[best])
+        lines.append([name.removeprefix("equal-"), result["epochs"], *cells, f"{_interval(_points(gain), 1)} ({best})"])
+    head = ["set", "epochs of compute", *(f"`{method}`" for method in methods), "osdtw minus the best other"]
+    return "## At equal compute\n\nBalanced accuracy on test, mean over seeds.\n\n" + _table(head, lines)
+
+
+def _map(maps: Mapping[str, Result]) -> str:
+    lines = []
+    for name, result in maps.items():
+        strength = name.removeprefix("map-").partition("-")[0]
+        error = mean_error(result)
+        row, column = np.unravel_index(int(error.argmin()), error.shape)
+        record = _record(result, default_reading(), "refined", "test")
+        known = record is not None and "reason" not in record
+        middle = result["weights"].index(0.5)
+        lines.append(
+            [
+                strength,
+                result["training_images"],
+                f"{result['depths'][row]}" + (f", {result['weights'][column]:.2g}" if row else ""),
+                *(f"{100 * (1 - error[at, middle]):.1f}" for at in range(len(result["depths"]))),
+                _interval(record["spearman_risk"], 2) if known and record is not None else NONE,
+            ]
+        )
+    depths = [f"s = {depth}" for depth in next(iter(maps.values()))["depths"]]
+    head = ["pretraining", "images", "best (s, w)", *depths, "Spearman, risk"]
+    return (
+        "## When does it work?\n\nGlyphs of imbalance 10 by quality of the pretrained weights and number of images;"
+        " balanced accuracy of the refined networks on test at weight 1/2.\n\n" + _table(head, lines)
+    )
+
+
+def _pieces(found: Mapping[str, Result]) -> str:
+    lines = [
+        [f"`{name}`", result["role"], f"{result['cpu_hours']:.2f}", f"`python benchmarks/evidence.py {name}`"]
+        for name, result in found.items()
+    ]
+    total = sum(result["cpu_hours"] for result in found.values())
+    return f"## What was run\n\n{total:.1f} CPU hours.\n\n" + _table(["piece", "role", "CPU hours", "command"], lines)
+
+
+def _record(result: Result, reading: str, state: str, split: str) -> dict[str, Any] | None:
+    wanted = (reading, state, split)
+    for record in result["measures"]:
+        if (record["reading"], record["state"], record["split"]) == wanted:
+            return dict(record)
+    return None
+
+
+def _points(found: Any) -> dict[str, Any]:
+    return {key: None if found[key] is None else 100 * found[key] for key in ("mean", "low", "high")}
+
+
+def _interval(found: Mapping[str, Any], digits: int) -> str:
+    if found["mean"] is None:
+        return NONE
+    said = _number(found["mean"], digits)
+    if found["low"] is None or found["high"] is None:
+        return said
+    return f"{said} ({_number(found['low'], digits)} to {_number(found['high'], digits)})"
+
+
+def _number(value: float | None, digits: int) -> str:
+    return NONE if value is None else f"{value:.{digits}f}"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)

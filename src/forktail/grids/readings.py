@@ -1,0 +1,76 @@
+"""The criterion's readings that a grid holds against what was measured, each a few options of ``osdtw``."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from forktail.errors import InputError, nearest
+from forktail.methods.osdtw import OSDTW
+
+PLAIN = {"debiased": True, "damping": 0.0, "evaluation_prior": "train", "fisher": "empirical"}
+_PLUG_IN = {"debiased": False}
+_DAMPED = {"damping": "movement"}
+
+# What differs from PLAIN. ``refined`` and ``raw`` multiply gradients of pairs of images, the others take a pass or two.
+READINGS: Mapping[str, Mapping[str, Any]] = {
+    "sandwich": {"reading": "sandwich"},
+    "sandwich-plug-in": {"reading": "sandwich", **_PLUG_IN},
+    "sandwich-damped": {"reading": "sandwich", **_DAMPED},
+    "naive": {"reading": "naive"},
+    "naive-plug-in": {"reading": "naive", **_PLUG_IN},
+    "average": {"reading": "average"},
+    "unequal": {"reading": "unequal"},
+    "general": {"reading": "general"},
+    "general-plug-in": {"reading": "general", **_PLUG_IN},
+    "general-damped": {"reading": "general", **_DAMPED},
+    "general-uniform": {"reading": "general", "evaluation_prior": "uniform"},
+    "general-monte-carlo": {"reading": "general", "fisher": "monte_carlo"},
+    "general-ggn": {"reading": "general", "fisher": "ggn"},
+    "refined": {"reading": "refined", **_DAMPED},
+    "raw": {"reading": "raw", **_DAMPED},
+}
+
+PER_CLASS = ("general-ggn",)  # a backward pass per class
+
+
+def chosen_readings(names: str | Sequence[str]) -> tuple[str, ...]:
+    """Read which readings are asked for.
+
+    Args:
+        names: ``usual``, which leaves out those that take a backward pass per class; ``all``; or names, separated by
+            commas or as a sequence.
+
+    Returns:
+        Their names, in the order of `READINGS`.
+
+    Raises:
+        InputError: If one is unknown, or none is named.
+
+    Example:
+        >>> chosen_readings("general,sandwich")
+        ('sandwich', 'general')
+    """
+    asked = names.split(",") if isinstance(names, str) else list(names)
+    if asked == ["all"]:
+        return tuple(READINGS)
+    if asked == ["usual"]:
+        return tuple(name for name in READINGS if name not in PER_CLASS)
+    for name in asked:
+        if name not in READINGS:
+            raise InputError(f'--readings "{name}"', remedy=nearest(name, ["all", "usual", *READINGS]))
+    return tuple(name for name in READINGS if name in asked)
+
+
+def as_read(method: OSDTW, name: str) -> OSDTW:
+    """Give a method the options of a reading, without groups of images: a grid has seeds for its errors.
+
+    Args:
+        method: Whose other options stay.
+        name: One of `READINGS`.
+
+    Returns:
+        The method with that reading.
+    """
+    return dataclasses.replace(method, **{**PLAIN, **READINGS[name]}, groups=0)
