@@ -140,7 +140,7 @@ def test_a_reading_that_cannot_be_had_says_why(pictures, made, tmp_path, monkeyp
     def refuse(*_):
         raise InputError("no damping explains the movement")
 
-    monkeypatch.setattr("forktail.methods.osdtw.movement_damping", refuse)
+    monkeypatch.setattr("forktail.methods._criterion.movement_damping", refuse)
     found = grid(
         pictures,
         weights=1,

@@ -18,7 +18,7 @@ from forktail.fisher.per_image import NetworkSums
 from forktail.fisher.reference import per_image_gradients, reference_sums
 from forktail.labels import TaskSplit, by_rank
 from forktail.losses.balanced_bce import BalancedBCE
-from forktail.methods import _moments, osdtw
+from forktail.methods import _criterion, _moments
 from forktail.methods._tasks import WeightedTasks, task_losses
 from forktail.methods.independent import Independent
 from forktail.methods.osdtw import OSDTW
@@ -312,7 +312,7 @@ def test_the_damping_is_estimated_anew_without_each_group(fit, monkeypatch):
         found.append(movement_damping(*arguments))
         return found[-1]
 
-    monkeypatch.setattr(osdtw, "movement_damping", counted)
+    monkeypatch.setattr(_criterion, "movement_damping", counted)
     fit(reading="general", damping="movement", weights=6, refinement_epochs=0)
     assert len(set(found)) == 9
 

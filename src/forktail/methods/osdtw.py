@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, final
+from typing import Literal, final
 
 import numpy as np
 import numpy.typing as npt
@@ -17,15 +17,12 @@ from forktail.backbones.forked import Forked, fork
 from forktail.backbones.open import open_backbone
 from forktail.data.images import Images
 from forktail.errors import InputError
-from forktail.fisher.moments import Moments
 from forktail.labels import TaskSplit
 from forktail.losses.logit_adjusted import LogitAdjusted
 from forktail.methods._calibration import calibrate, held_out_images
-from forktail.methods._coupled import CoupledCriterion
-from forktail.methods._criterion_files import as_csv, by_layer
+from forktail.methods._criterion import COUPLED, Criterion, Predicting, as_csv
 from forktail.methods._merging import merge
 from forktail.methods._method import Method, Problem
-from forktail.methods._moments import Measurement
 from forktail.methods._near_start import NearStart
 from forktail.methods._outputs import outputs_flops
 from forktail.methods._ranges import check_choices, check_fraction, check_not_negative, check_whole
@@ -33,30 +30,11 @@ from forktail.methods._softmax_start import make_softmax, offset_images
 from forktail.methods._tasks import TASKS, WeightedTasks, check_two_tasks, specialist, task_losses
 from forktail.methods._teaching import TaughtTasks
 from forktail.predictor import ModelSpec, Predictor, Rule
-from forktail.theory import CriterionTable, Selection, Uncertainty, binned_table, jackknife, movement_damping, select
+from forktail.theory import CriterionTable, Selection, Uncertainty, select
 from forktail.training.engine import Engine
 from forktail.training.objective import Objective, Supervised, freeze
 from forktail.training.plan import Plan
 from forktail.training.stream import evaluation_batches
-
-COUPLED = ("refined", "raw")  # readings in which encoder and decoders are coupled
-
-
-@dataclass(frozen=True)
-class Criterion:
-    """What the criterion says of a problem, as `OSDTW.criterion` computes it.
-
-    Args:
-        table: The predicted risk of every depth and weight.
-        uncertainty: Its standard errors, where there are groups of images.
-        facts: What it was computed with and what was measured, ready for JSON.
-        curvature: What a merge of the Stage-1 networks is weighted by, where Stage 2 starts from one: of every layer.
-    """
-
-    table: CriterionTable
-    uncertainty: Uncertainty | None
-    facts: dict[str, Any]
-    curvature: list[npt.NDArray[np.float64]] | None
 
 
 @final
@@ -213,7 +191,7 @@ class OSDTW(Method):
         depth = 1 if self.depth is None else self.depth
         untrained = [problem.network(TaskSplit.single(len(classes))) for classes in problem.split.tasks]
         later = self._after_stage1(problem, engine, untrained, depth, (0.5, 0.5))
-        analyses = self._analysis_flops(problem, engine) + self._output_flops(problem, depth)
+        analyses = Predicting(self, problem, engine).flops() + self._output_flops(problem, depth)
         plans = engine.plans([*here, *later], reserve=analyses)
         return [
             engine.train(f"stage1-{name}", make(), seen, plan).network
@@ -231,31 +209,7 @@ class OSDTW(Method):
         Returns:
             The table, its errors and what they rest on.
         """
-        measured = self._measurement(problem, engine).of(specialists)
-        images = None
-        if self.reading in COUPLED:
-            table, images = self._coupled_table(problem, engine, specialists, measured.whole)
-        else:
-            table = self._table(problem, measured.whole)
-        uncertainty = None
-        if measured.groups:
-            replicates = [self._table(problem, measured.without(group)) for group in range(len(measured.groups))]
-            uncertainty = jackknife(table, replicates, measured.sizes)
-        facts = {
-            "reading": table.reading,
-            "coupled_images": None if images is None else len(images),  # whose gradients were multiplied
-            "fisher": self.fisher,
-            "debiased": self.debiased,
-            "damping": table.damping,
-            "evaluation_prior": self.evaluation_prior,
-            "images": problem.counts.total,
-            "groups": measured.sizes.astype(int).tolist(),  # images of each, for the standard errors
-            "mean_gradient_norms": measured.whole.gradient_norms.tolist(),  # 0 at the optimum that the theory supposes
-            "flat_coordinates": table.flat,
-            "error_bound": None if table.bound is None else float(np.max(table.bound)),  # of the binned table, nats
-            "units": by_layer(measured.whole),
-        }
-        return Criterion(table, uncertainty, facts, self._merge_by(measured.whole))
+        return Predicting(self, problem, engine).of(specialists)
 
     def cell(
         self,
@@ -329,10 +283,6 @@ class OSDTW(Method):
         after: list[tuple[Callable[[], Objective], Images, int]] = [(refined, problem.train, refinement)]
         return after if depth == 0 else [(joint, problem.train, stage2), *after]
 
-    def _analysis_flops(self, problem: Problem, engine: Engine) -> float:
-        flops = self._measurement(problem, engine).flops()
-        return flops + self._coupled(problem, engine).most_flops() if self.reading in COUPLED else flops
-
     def _output_flops(self, problem: Problem, depth: int) -> float:
         """Count what is computed of an assembled network for the offsets of a softmax and for the calibration."""
         flops, network = 0.0, problem.network(problem.split, depth)
@@ -341,61 +291,6 @@ class OSDTW(Method):
         if self.calibration:
             flops += outputs_flops(network, held_out_images(problem))
         return flops
-
-    def _measurement(self, problem: Problem, engine: Engine) -> Measurement:
-        uniform = self.evaluation_prior == "uniform"
-        groups = 0 if self.reading in COUPLED else self.groups
-        return Measurement(problem, engine, self.tau, self.fisher, uniform, groups)
-
-    def _table(self, problem: Problem, measured: Moments) -> CriterionTable:
-        """Compute the criterion; a damping from the data is estimated anew, so that its error counts."""
-        units, decoders, _ = measured
-        n = [problem.counts.total] * len(TASKS)
-        own = [int(problem.counts.per_class[task].sum()) for task in problem.split.tasks]
-        return binned_table(
-            units,
-            decoders,
-            weights=self._weights(),
-            n=n,
-            reading=self.reading,
-            debiased=self.debiased,
-            damping=self._damping(problem, measured),
-            own_group_n=own if self.reading == "unequal" else None,
-        )
-
-    def _coupled(self, problem: Problem, engine: Engine) -> CoupledCriterion:
-        return CoupledCriterion(
-            self._measurement(problem, engine),
-            "raw" if self.reading == "raw" else "refined",
-            self.stage2,
-            self.debiased,
-            self.coupled_units,
-            self.coupled_images,
-        )
-
-    def _coupled_table(
-        self, problem: Problem, engine: Engine, specialists: Sequence[Forked], measured: Moments
-    ) -> tuple[CriterionTable, npt.NDArray[np.int64]]:
-        """Compute the criterion with encoder and decoders coupled, and say of which images."""
-        criterion = self._coupled(problem, engine)
-        table, images = criterion.of(specialists, measured.units, self._weights(), self._damping(problem, measured))
-        if len(images) < problem.counts.total:
-            engine.note(
-                f"the coupled criterion is of {len(images)} of {problem.counts.total} images; "
-                "method.coupled_images takes more, at a cost that grows with their square"
-            )
-        return table, images
-
-    def _weights(self) -> npt.NDArray[np.float64]:
-        """Return the (W, 2) candidate weights."""
-        grid = np.arange(1, self.weights + 1) / (self.weights + 1)
-        head = grid if self.weight is None else np.union1d(grid, [self.weight])
-        return np.stack([head, 1 - head], axis=1)
-
-    def _damping(self, problem: Problem, measured: Moments) -> float:
-        if self.damping != "movement":
-            return float(self.damping)
-        return movement_damping(measured.units, measured.decoders, [problem.counts.total] * len(TASKS))
 
     def _choose(self, table: CriterionTable, uncertainty: Uncertainty | None, engine: Engine) -> Selection:
         choice = select(
@@ -406,10 +301,6 @@ class OSDTW(Method):
         )
         engine.run.write_json("selection.json", choice.to_json())
         return choice
-
-    def _merge_by(self, measured: Moments) -> list[npt.NDArray[np.float64]] | None:
-        """Keep of the moments what a merge needs, and nothing where there is none: they are many times the network."""
-        return [unit.curvature for unit in measured.units] if self.stage2_start == "merged" else None
 
     def _trunk(self, problem: Problem, depth: int) -> Forked:
         """Return what Stage 2 trains, at the pretrained weights."""
@@ -437,8 +328,7 @@ class OSDTW(Method):
             return fork(problem.network(problem.split), specialists, 0)
         start = self._trunk(problem, depth)
         if self.stage2_start == "merged":
-            curvature = curvature or self._merge_by(self._measurement(problem, engine).of(specialists).whole)
-            assert curvature is not None
+            curvature = curvature or Predicting(self, problem, engine).curvature(specialists)
             merge(start, specialists, curvature, weights)
             _recompute_statistics(start, problem, engine)  # a mean of statistics is not that of the mean weights
         shared = engine.train("stage2", self._joint(problem, start, specialists, weights), problem.train, plan).network
