@@ -145,6 +145,8 @@ def page() -> str:
         path = RESULTS / f"methods-{name}.json"
         if path.is_file():
             parts.append(_section(json.loads(path.read_text(encoding="utf-8"))))
+        else:
+            parts.append(f"## {SETTINGS[name].title}\n\nNot run to its end yet: `python benchmarks/methods.py {name}`.")
     return "\n\n".join(parts) + "\n"
 
 
