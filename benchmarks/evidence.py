@@ -101,7 +101,6 @@ BASELINES = ("logit_adjustment", "balanced_softmax")
 CONTESTANTS = (*BASELINES, "balanced_bce", "livt", "gpaco", "independent", "osdtw")
 EQUAL = ("glyphs-50", "glyphs-100", "mismatch-75", "fashion-50", "fashion-100", "wordnet-gloss")
 EQUAL_SEEDS = (0, 1, 2, 3, 4)
-VIT_ONLY = ("livt",)
 NOT_FOR_TEXT = ("livt", "gpaco")  # pictures to mask, two views of each
 # The map of the best cell: how good the pretrained weights are, and how many images there are.
 STRENGTHS = {"random": 0, "weak": 1, "full": None}  # epochs of pretraining; None is the embedded weights
@@ -230,9 +229,7 @@ def measure_map(strength: str, n_max: int) -> Make:
     def make() -> Mapping[str, Any]:
         epochs = STRENGTHS[strength]
         if epochs and not (RUNS / strength / "encoder.safetensors").is_file():
-            words = ["pretrain", "symbols", "--out", str(RUNS / strength), "--set", "backbone.name=tiny"]
-            more = ["--set", "backbone.weights=random", "--set", f"plan.epochs={epochs}"]
-            subprocess.run([sys.executable, "-m", "forktail", *words, *more], check=True)
+            _pretrain("tiny", RUNS / strength, epochs)
         return measure_grid(name, of, seeds=SEEDS[:2], weights=3)()
 
     return make
@@ -248,10 +245,12 @@ def _weights(strength: str) -> tuple[str, ...]:
 
 def _pretrain_resnet(of: Set) -> None:
     if RESNET[0] in of.settings and not (RESNET_WEIGHTS / "encoder.safetensors").is_file():
-        words = ["pretrain", "symbols", "--out", str(RESNET_WEIGHTS), "--set", "plan.epochs=10"]
-        more = ["backbone.name=resnet14", "backbone.input_size=28", "backbone.weights=random"]
-        words += [word for setting in more for word in ("--set", setting)]
-        subprocess.run([sys.executable, "-m", "forktail", *words], check=True)
+        _pretrain("resnet14", RESNET_WEIGHTS, 10)
+
+
+def _pretrain(backbone: str, out: Path, epochs: int) -> None:
+    words = ["pretrain", "symbols", "--backbone", backbone, "--out", str(out), "--set", f"plan.epochs={epochs}"]
+    subprocess.run([sys.executable, "-m", "forktail", *words], check=True)
 
 
 def _hours(*folders: Path) -> float:

@@ -139,7 +139,7 @@ def _dial(grids: Mapping[str, Result]) -> str:
             [
                 f"{percent / 100:g}",
                 f"{result['depths'][row]}" + (f", {result['weights'][column]:.2g}" if row else ""),
-                "; ".join(dict.fromkeys(f"{one['depth']}, {one['weight']:.2g}" for one in selected)) or NONE,
+                "; ".join(dict.fromkeys(_place(one) for one in selected)) or NONE,
                 *(f"{100 * (1 - error[at, middle]):.1f}" for at in range(len(result["depths"]))),
             ]
         )
@@ -241,6 +241,10 @@ def _record(result: Result, reading: str, state: str, split: str) -> dict[str, A
         if (record["reading"], record["state"], record["split"]) == wanted:
             return dict(record)
     return None
+
+
+def _place(cell: Mapping[str, Any]) -> str:
+    return f"{cell['depth']}" if cell["weight"] is None else f"{cell['depth']}, {cell['weight']:.2g}"
 
 
 def _points(found: Any) -> dict[str, Any]:

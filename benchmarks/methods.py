@@ -38,10 +38,7 @@ COLUMNS = ("balanced", "many", "medium", "few")
 VIT = ("backbone.name=tiny",)
 RESNET_WEIGHTS = RUNS / "resnet14"
 RESNET = ("backbone.name=resnet14", "backbone.input_size=28", f"backbone.weights={RESNET_WEIGHTS}/encoder.safetensors")
-PRETRAIN = (
-    *("pretrain", "symbols", "--out", str(RESNET_WEIGHTS), "--set", "backbone.name=resnet14"),
-    *("--set", "backbone.input_size=28", "--set", "backbone.weights=random", "--set", "plan.epochs=10"),
-)
+PRETRAIN = ("pretrain", "symbols", "--backbone", "resnet14", "--out", str(RESNET_WEIGHTS), "--set", "plan.epochs=10")
 PLAN = ("plan.batch_size=32", "split.shots=quantile")
 GLYPHS = ("data.n_max=20", "data.imbalance=10", "plan.epochs=15", *PLAN)
 FASHION = ("data.n_max=200", "data.imbalance=100", "plan.epochs=20", *PLAN)

@@ -260,7 +260,12 @@ class Predictor(nn.Module):
 
         Returns:
             One prediction per picture, in order.
+
+        Raises:
+            InputError: If it is one picture or text and no list of them.
         """
+        if isinstance(images, str | Path):
+            raise InputError(f"one picture or text, {str(images)[:40]!r}", expected="a list of them")
         offset = self.log_weights(prior)
         was_training = self.training
         self.eval()

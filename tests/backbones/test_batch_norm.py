@@ -11,6 +11,7 @@ from forktail.backbones.batch_norm import recompute_statistics
 from forktail.backbones.forked import Forked, fork
 from forktail.backbones.open import BackboneSpec, open_backbone
 from forktail.labels import TaskSplit
+from forktail.training.objective import freeze
 
 SPLIT = TaskSplit((np.array([4, 0, 2]), np.array([3, 1])))
 
@@ -33,6 +34,14 @@ def assembled(depth):
     return fork(
         joint, [trained(Forked.single(backbone, len(task)), 2 + t) for t, task in enumerate(SPLIT.tasks)], depth
     )
+
+
+def test_what_is_frozen_with_its_statistics_keeps_them():
+    network = nn.Sequential(nn.BatchNorm1d(2), nn.BatchNorm1d(2))
+    freeze(network[0])
+    recompute_statistics(network, [torch.full((4, 2), 3.0)])
+    assert network[0].running_mean.tolist() == [0, 0]
+    assert network[1].running_mean.tolist() != [0, 0]
 
 
 def norms(network):

@@ -115,3 +115,21 @@ def test_processes_end_with_a_parent_that_is_killed(tmp_path):
     time.sleep(0.2)
     assert not (tmp_path / "begun-a").exists()
     process.communicate()
+
+
+def test_a_task_that_cannot_begin_where_others_did_costs_itself_alone(tmp_path):
+    """The second process, begun after the first died, fails while it reads the script."""
+    once = """
+import os, sys
+from pathlib import Path
+if __name__ == "__mp_main__":
+    if (Path(sys.argv[1]) / "begun-dies").exists():
+        sys.exit(3)
+"""
+    out, err = start(tmp_path, 1, "dies", "a", text=once + SCRIPT).communicate()
+    over = [line for line in out.splitlines() if line.startswith("over")]
+    assert over == [
+        f"over {task} its process ended with code {code}, as for want of memory"
+        for task, code in (("dies", -9), ("a", 3))
+    ]
+    assert err == ""

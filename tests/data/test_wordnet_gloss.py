@@ -47,7 +47,10 @@ def test_a_smaller_sample_is_part_of_a_larger_one_and_the_test_part_stays(wordne
     assert small.train.class_counts().min() == 6  # 26 / 70 of 10 would be fewer
     for other in (large, whole, open_wordnet_gloss(wordnet_folder, seed=3, validation=True)):
         assert texts_of(other.test) == texts_of(small.test)
-    assert texts_of(open_wordnet_gloss(wordnet_folder, seed=4).test) != texts_of(small.test)
+    other = open_wordnet_gloss(wordnet_folder, n_max=10, seed=4, validation=True)
+    assert texts_of(other.train) != texts_of(small.train)
+    for part in (other.test, other.val):  # what one seed holds out, no other trains on
+        assert not set(texts_of(part)) & set(texts_of(whole.train))
 
 
 def append(folder, *lines):

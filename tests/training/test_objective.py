@@ -174,3 +174,11 @@ def test_equal_weights_make_the_weighted_mean_the_mean():
     given = batch(torch.randn(4, 2), torch.tensor([1, 1, 1, 1]))
     losses = weighted_mean(Weighing(), given.inputs, given.targets)
     torch.testing.assert_close(losses, given.inputs.square().sum(1))
+
+
+def test_what_keeps_its_statistics_goes_on_keeping_them():
+    network = nn.Sequential(nn.BatchNorm1d(2), nn.BatchNorm1d(2))
+    freeze(network[0])
+    freeze(network, "track")
+    set_modes(network)
+    assert [layer.training for layer in network] == [False, True]

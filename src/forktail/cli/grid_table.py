@@ -56,10 +56,15 @@ def grid_table(results: dict[str, Any]) -> Table:
         if "reason" in record:
             table.add_row(inert(record["reading"]), inert(record["reason"]))
             continue
-        cells = [f"{one['selected']['depth']}, {one['selected']['weight']:.2g}" for one in record["by_seed"]]
+        cells = [_place(one["selected"]) for one in record["by_seed"]]
         figures = (_figure(record[name], digits) for name, (_, digits) in COLUMNS.items())
         table.add_row(inert(record["reading"]), "; ".join(dict.fromkeys(cells)), *figures)
     return table
+
+
+def _place(cell: dict[str, Any]) -> str:
+    """Write depth and weight; what shares nothing has no weight."""
+    return f"{cell['depth']}" if cell["weight"] is None else f"{cell['depth']}, {cell['weight']:.2g}"
 
 
 def _figure(found: dict[str, Any], digits: int) -> str:

@@ -62,14 +62,14 @@ def beside(
         InputError: If a process cannot begin, since it reads the caller's script first and fails there.
     """
     context = multiprocessing.get_context("spawn")  # a forked process would inherit torch's threads half alive
-    waiting, running = list(tasks), list[_Worker]()
+    waiting, running, begun = list(tasks), list[_Worker](), False
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
                 running.append(_begin(context, work, waiting.pop(0)))
             wait([one.link for one in running])
             for one in list(running):
-                for over, text in _heard(one):
+                for over, text in _heard(one, begun):
                     if not over:
                         note(one.task, text)
                         continue
@@ -81,10 +81,12 @@ def beside(
                         running.remove(one)
                         _end(one)
                     yield done, text
+                begun = begun or one.begun
     finally:
         for one in running:
             _interrupt(one.process)
         for one in running:
+            one.link.close()  # ends one that was interrupted between two tasks
             one.process.join()
 
 
@@ -95,7 +97,8 @@ def leave_if_script_is_read_again() -> None:
     its work again; `beside` tells the parent.
     """
     main = sys.modules["__main__"]
-    if sys.modules.get("__mp_main__", main) is not main:  # they are one module before and after
+    read = sys.modules.get("__mp_main__", main)
+    if read is not main and read.__name__ == "__mp_main__":  # they are one module before and after
         sys.exit(1)
 
 
@@ -107,18 +110,18 @@ def _begin(context: multiprocessing.context.SpawnContext, work: Work, task: Any)
     return _Worker(process, here, task)
 
 
-def _heard(one: _Worker) -> Iterator[tuple[bool, Any]]:
+def _heard(one: _Worker, others_began: bool) -> Iterator[tuple[bool, Any]]:
     """Read what has come of a task; a pipe that ends without a last word is a process that died."""
     over = False
     while not over and one.link.poll():
         try:
             said = one.link.recv()
-        except EOFError:
+        except (EOFError, OSError):
             one.dead = True
-        over, text = (True, _death(one)) if one.dead else said
+        over, text = (True, _death(one, others_began)) if one.dead else said
         if over or one.begun:  # the first word only says that it begins
             yield over, text
-        one.begun = True
+        one.begun = one.begun or not one.dead
 
 
 def _end(one: _Worker) -> None:
@@ -131,11 +134,11 @@ def _send(one: _Worker, task: Any) -> None:
         one.link.send(task)
 
 
-def _death(one: _Worker) -> str:
-    """Say how a process died; one that failed before it began had a script to read, and so has every other."""
+def _death(one: _Worker, others_began: bool) -> str:
+    """Say how a process died; where none could begin, each had a script to read."""
     one.process.join()
     code = one.process.exitcode
-    if not one.begun and code is not None and code > 0:  # a signal's is negative
+    if not (one.begun or others_began) and code is not None and code > 0:  # a signal's is negative
         raise InputError(
             f"a process ended with code {code} before its work began",
             expected='a script whose work stands under `if __name__ == "__main__":`, since every process reads it',
@@ -149,7 +152,7 @@ def _do(link: Connection, work: Work, task: Any) -> None:
     if hasattr(os, "setsid"):
         os.setsid()
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    with contextlib.suppress(KeyboardInterrupt):
+    with contextlib.suppress(KeyboardInterrupt, EOFError, OSError):
         link.send((False, None))
         while task is not None:
             link.send((True, work(task, lambda text: link.send((False, text)))))

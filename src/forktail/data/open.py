@@ -251,12 +251,13 @@ def _glyphs(spec: DataSpec) -> DataSet:
 
 
 def _wordnet_gloss(spec: DataSpec) -> Splits:
-    if spec.imbalance is not None:
-        raise InputError(
-            'data.imbalance has no meaning for "wordnet-gloss", which has a long tail by nature',
-            expected="data.n_max alone",
-            remedy="leave out data.imbalance",
-        )
+    for name, value in (("imbalance", spec.imbalance), ("tail", None if spec.tail == "exponential" else spec.tail)):
+        if value is not None:
+            raise InputError(
+                f'data.{name} has no meaning for "wordnet-gloss", which has a long tail by nature',
+                expected="data.n_max alone",
+                remedy=f"leave out data.{name}",
+            )
     return open_wordnet_gloss(_root(spec), n_max=spec.n_max, validation=spec.validation, seed=spec.seed)
 
 

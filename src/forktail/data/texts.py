@@ -67,7 +67,7 @@ def texts_in(file: Path) -> list[str]:
         InputError: If it cannot be read, or holds no text.
     """
     expected = "a text file in UTF-8, one text a line"
-    texts = [line.strip() for line in read_text(file, expected=expected).splitlines()]
+    texts = [line.strip() for line in read_text(file, expected=expected).split("\n")]
     if not any(texts):
         raise InputError(f"{file}: no text in this file", expected=expected)
     return [text for text in texts if text]

@@ -48,17 +48,17 @@ def open_wordnet_gloss(
 
     Definitions that several meanings share count once; those that stand in several classes (80 of 116,697, compared
     without regard to case) are left out, since they have no one label. So no text is in two parts. Each class is
-    shuffled by itself: the first 20 are for testing, the next 10 for validation, and of the R others the first
-    ``max(6, round(n_max R / R_max))`` are for training. A smaller ``n_max`` thus keeps some of what a larger one
-    keeps, and the test part is the same for every ``n_max``, with a validation part or without.
+    shuffled by itself: the first 20 are for testing, the next 10 for validation, whatever the seed. The R others are
+    shuffled by the seed, and the first ``max(6, round(n_max R / R_max))`` are for training. A smaller ``n_max`` thus
+    keeps some of what a larger one keeps, and nothing that one seed tests is what another trains on.
 
     Args:
         root: Folder of WordNet's four data files; if None, ``$FORKTAIL_DATA/wordnet``, then where Debian's package
             puts them.
-        n_max: Training glosses of the largest class; None is 432, 3 % of it, which keeps about 3,600 in all. What is
+        n_max: Training glosses of the largest class; None is 432, 3 % of it, which keeps 3,502 in all. What is
             more than there are keeps all.
         validation: Whether there is to be a validation part.
-        seed: All chance in it.
+        seed: Which glosses are for training.
 
     Returns:
         Texts for training and testing, and for validation if asked for.
@@ -69,7 +69,7 @@ def open_wordnet_gloss(
     if n_max is not None and n_max < 1:
         raise InputError(f"data.n_max = {n_max}", expected="1 or more training glosses of the largest class")
     glosses = _glosses(root or _folder())
-    shuffled = [np.random.RandomState([seed, c]).permutation(len(own)) for c, own in enumerate(glosses)]
+    shuffled = [_shuffled(len(own), [seed, c]) for c, own in enumerate(glosses)]
     begins = np.cumsum([0, *(len(own) for own in glosses)])
     rest = np.array([len(own) - TEST - VALIDATION for own in glosses])
     kept = _kept(rest, N_MAX if n_max is None else n_max)
@@ -88,6 +88,13 @@ def open_wordnet_gloss(
         val=part(TEST, VALIDATION * every) if validation else None,
         augment="none",
     )
+
+
+def _shuffled(count: int, seed: list[int]) -> IntArray:
+    """Put the glosses of one class in order: the seed has no part in which are held out."""
+    order = np.random.RandomState(seed[1]).permutation(count)
+    held_out, others = order[: TEST + VALIDATION], order[TEST + VALIDATION :]
+    return np.concatenate([held_out, np.random.RandomState(seed).permutation(others)])
 
 
 def _kept(rest: IntArray, n_max: int) -> IntArray:

@@ -22,11 +22,11 @@ from forktail.grids import measures
 from forktail.grids.cells import Cells
 from forktail.grids.columns import Column, measure
 from forktail.grids.measures import Measured
-from forktail.grids.readings import chosen_readings
+from forktail.grids.readings import chosen_readings, risk_of
 from forktail.methods.osdtw import OSDTW
 from forktail.recipe import Recipe
 from forktail.report.grid_report import write_grid_report
-from forktail.run import Run
+from forktail.run import Run, only_writer
 from forktail.training.progress import Progress, Silent
 
 SEEDS = (0, 1, 2)
@@ -115,6 +115,8 @@ def grid(
     own = ["data.validation=true", *settings, f"method.weights={weights}"]
     recipes = [resolve(data, "osdtw", backbone=backbone, recipe=recipe, settings=own, seed=seed) for seed in seeds]
     _check_method(recipes[0].method)
+    if recipes[0].plan.flops is not None:
+        raise InputError("plan.flops in a grid", expected="plan.epochs", remedy="leave it out: every cell is as long")
     opened = open_data(recipes[0].data, shots=recipes[0].split.shots)
     if opened.val is None:
         raise InputError(
@@ -127,7 +129,9 @@ def grid(
     folder = Path(out) if out is not None else Path("runs") / f"{Path(recipes[0].data.path).name or 'data'}-grid"
     check_holds_runs(folder, "grid")
     columns = _columns(folder, recipes, cells, names)
-    for sentence in summary(opened, problem):
+    unseen = int((opened.val.class_counts() == 0).sum())
+    blind = f"the grid search is blind to {unseen} classes, of which no validation image could be held out"
+    for sentence in [*summary(opened, problem), *([blind] if unseen else [])]:
         told.note(sentence)
     flags = {"weights": weights, "depths": _joined(depths), "seeds": _joined(seeds), "readings": ",".join(names)}
     given = {"backbone": backbone, "recipe": recipe, "out": out, "cache": cache}
@@ -136,8 +140,10 @@ def grid(
     _measure(mine, opened, Path(cache) if cache is not None else folder / "stages", jobs, told)
     results = [column.found for column in columns]
     if all(result is not None for result in results):
-        _write(folder, opened, recipes, cells, [result for result in results if result is not None], command)
+        with only_writer(folder, wait=True):  # another part may end at the same time
+            _write(folder, opened, recipes, cells, [result for result in results if result is not None], command)
     else:
+        (folder / FILE).unlink(missing_ok=True)  # it spoke of fewer pieces
         told.note(f"{sum(result is not None for result in results)} of {len(results)} pieces are there; do the others")
     return Grid(folder)
 
@@ -228,7 +234,10 @@ def _here(
 def _alone(column: Column, note: Any, *, cache: Path, threads: int) -> str | None:
     """Do one piece in another process; say why it failed."""
     torch.set_num_threads(threads)
-    data = opened_once(column.recipe.data, shots=column.recipe.split.shots)
+    try:
+        data = opened_once(column.recipe.data, shots=column.recipe.split.shots)
+    except InputError as error:
+        return str(error)
     [(_, problem)] = _here([column], data, cache, Notes(note))
     return problem
 
@@ -254,6 +263,7 @@ def _write(
         "seeds": seeds,
         "rule": method.rule,
         "training_images": len(data.train),
+        "classes_without_validation": 0 if data.val is None else int((data.val.class_counts() == 0).sum()),
         "flops": _flops(results),
         "cells": [
             {"seed": result["seed"], "weight": result["weight"], **cell}
@@ -295,7 +305,7 @@ def measured_against(content: Mapping[str, Any]) -> list[dict[str, object]]:
                     measures.summary(
                         cells,
                         {seed: np.array(by_seed[str(seed)]["table"])[list(cells.depths)] for seed in seeds},
-                        {seed: _tables(content, cells, seed, state) for seed in seeds},
+                        {seed: _tables(content, cells, seed, state, risk_of(name)) for seed in seeds},
                         np.random.default_rng(0),
                         data=content["data"],
                         reading=name,
@@ -306,8 +316,8 @@ def measured_against(content: Mapping[str, Any]) -> list[dict[str, object]]:
     return records
 
 
-def _tables(content: Mapping[str, Any], cells: Cells, seed: int, state: str) -> dict[str, Measured]:
-    """Collect one seed's measured risk and error; the row of depth 0 is one network."""
+def _tables(content: Mapping[str, Any], cells: Cells, seed: int, state: str, risk: str) -> dict[str, Measured]:
+    """Collect one seed's measured risk, of the prior that the reading speaks of, and error."""
     rule = content["rule"]
 
     def collect(split: str, pick: Any) -> npt.NDArray[np.float64]:
@@ -321,7 +331,7 @@ def _tables(content: Mapping[str, Any], cells: Cells, seed: int, state: str) -> 
 
     return {
         split: Measured(
-            risk=collect(split, lambda found: found["risk"]),
+            risk=collect(split, lambda found: found[risk]),
             error=collect(split, lambda found: 1 - found[rule]["balanced"]),
         )
         for split in ("validation", "test")

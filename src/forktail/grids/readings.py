@@ -63,6 +63,22 @@ def chosen_readings(names: str | Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in READINGS if name in asked)
 
 
+def risk_of(name: str) -> str:
+    """Say which measured risk a reading predicts.
+
+    Args:
+        name: One of `READINGS`.
+
+    Returns:
+        ``risk`` under the training prior, or ``risk_uniform``.
+
+    Example:
+        >>> risk_of("sandwich"), risk_of("general-uniform")
+        ('risk', 'risk_uniform')
+    """
+    return "risk_uniform" if READINGS[name].get("evaluation_prior") == "uniform" else "risk"
+
+
 def as_read(method: OSDTW, name: str) -> OSDTW:
     """Give a method the options of a reading, without groups of images: a grid has seeds for its errors.
 

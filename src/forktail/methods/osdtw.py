@@ -147,6 +147,11 @@ class OSDTW(Method):
                 'method.refinement_epochs = 0 with refinement "balanced_softmax", which would train nothing',
                 remedy="set method.refinement=tasks",
             )
+        if self.teachers and self.stage1_images == "own":
+            raise InputError(
+                f'method.teachers = {self.teachers} with stage1_images "own", which shows a teacher its task alone',
+                remedy="set method.stage1_images=all",
+            )
         if self.evaluation_prior == "uniform" and self.reading != "general":
             raise InputError(
                 f'method.evaluation_prior = "uniform" with reading "{self.reading}", which measures the training risk',

@@ -167,11 +167,13 @@ def freeze(module: nn.Module, norm: Literal["eval", "track"] = "eval") -> None:
 
     Args:
         module: Its parameters stop receiving gradients and its dropout is switched off.
-        norm: ``eval`` keeps the statistics of normalisation layers, ``track`` lets them follow the data.
+        norm: ``eval`` keeps the statistics of normalisation layers, ``track`` lets them follow the data, but for those
+            that were frozen with ``eval`` before.
     """
     module.requires_grad_(False)
     for child in module.modules():
-        child.forktail_frozen = norm  # type: ignore[assignment] # read by `set_modes`, copied with the module
+        if getattr(child, "forktail_frozen", None) != "eval":  # what keeps its statistics already goes on keeping them
+            child.forktail_frozen = norm  # type: ignore[assignment] # read by `set_modes`, copied with the module
 
 
 def set_modes(objective: nn.Module) -> None:
