@@ -18,7 +18,8 @@ def recompute_statistics(network: nn.Module, batches: Iterable[Any]) -> None:
     by the batch meanwhile, as in training, and keeps the average over batches b of n_b images, ``sum_b n_b m_b /
     sum_b n_b``, of the batch's mean and unbiased variance: PyTorch's cumulative average (``momentum=None``), in which
     a shorter last batch counts as much as it holds. Parameters, modes and everything else stay as they were; dropout
-    and stochastic depth are off. What was frozen with its statistics keeps them. A network without such layers is left alone, and the batches are not read.
+    and stochastic depth are off. What was frozen with its statistics keeps them. A network without such layers is left
+    alone, and the batches are not read.
 
     Args:
         network: Changed in place.
