@@ -36,9 +36,9 @@ def assembled(depth):
     )
 
 
-def test_what_is_frozen_with_its_statistics_keeps_them():
+def test_what_is_fixed_keeps_its_statistics():
     network = nn.Sequential(nn.BatchNorm1d(2), nn.BatchNorm1d(2))
-    freeze(network[0])
+    freeze(network[0], "fixed")
     recompute_statistics(network, [torch.full((4, 2), 3.0)])
     assert network[0].running_mean.tolist() == [0, 0]
     assert network[1].running_mean.tolist() != [0, 0]

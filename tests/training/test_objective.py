@@ -176,9 +176,10 @@ def test_equal_weights_make_the_weighted_mean_the_mean():
     torch.testing.assert_close(losses, given.inputs.square().sum(1))
 
 
-def test_what_keeps_its_statistics_goes_on_keeping_them():
+def test_what_is_fixed_stays_so_and_the_rest_is_frozen_as_was_said_last():
     network = nn.Sequential(nn.BatchNorm1d(2), nn.BatchNorm1d(2))
-    freeze(network[0])
+    freeze(network[0], "fixed")
+    freeze(network)
     freeze(network, "track")
     set_modes(network)
     assert [layer.training for layer in network] == [False, True]

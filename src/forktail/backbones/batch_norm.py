@@ -18,7 +18,7 @@ def recompute_statistics(network: nn.Module, batches: Iterable[Any]) -> None:
     by the batch meanwhile, as in training, and keeps the average over batches b of n_b images, ``sum_b n_b m_b /
     sum_b n_b``, of the batch's mean and unbiased variance: PyTorch's cumulative average (``momentum=None``), in which
     a shorter last batch counts as much as it holds. Parameters, modes and everything else stay as they were; dropout
-    and stochastic depth are off. What was frozen with its statistics keeps them. A network without such layers is left
+    and stochastic depth are off. What is frozen as ``fixed`` keeps its own. A network without such layers is left
     alone, and the batches are not read.
 
     Args:
@@ -40,7 +40,7 @@ def recompute_statistics(network: nn.Module, batches: Iterable[Any]) -> None:
         for module in network.modules()
         if isinstance(module, _NormBase)
         and module.track_running_stats
-        and getattr(module, "forktail_frozen", None) != "eval"  # the mark of `training.objective.freeze`
+        and getattr(module, "forktail_frozen", None) != "fixed"  # the mark of `training.objective.freeze`
     ]
     if not layers:
         return

@@ -67,7 +67,7 @@ def risk_of(name: str) -> str:
     """Say which measured risk a reading predicts.
 
     Args:
-        name: One of `READINGS`.
+        name: One of `READINGS`; any other name, as a file of an older version may hold, is one of the training prior.
 
     Returns:
         ``risk`` under the training prior, or ``risk_uniform``.
@@ -76,7 +76,7 @@ def risk_of(name: str) -> str:
         >>> risk_of("sandwich"), risk_of("general-uniform")
         ('risk', 'risk_uniform')
     """
-    return "risk_uniform" if READINGS[name].get("evaluation_prior") == "uniform" else "risk"
+    return "risk_uniform" if READINGS.get(name, {}).get("evaluation_prior") == "uniform" else "risk"
 
 
 def as_read(method: OSDTW, name: str) -> OSDTW:

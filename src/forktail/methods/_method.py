@@ -54,7 +54,7 @@ class Problem:
         """Return a fresh copy of the pretrained backbone, its stem frozen if units of it are to be."""
         backbone = open_backbone(self.backbone_spec, seed=seed_of(self.seed, "backbone"))
         if self.backbone_spec.frozen_units:
-            freeze(backbone.stem)
+            freeze(backbone.stem, "fixed")
         return backbone
 
     def network(self, split: TaskSplit | None = None, depth: int | None = None) -> Forked:

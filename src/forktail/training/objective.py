@@ -162,17 +162,17 @@ def weighted_mean(loss: WeightedLoss, logits: Tensor, targets: Tensor) -> Tensor
     return loss(logits, targets) * len(logits) / loss.image_weights(targets).sum()
 
 
-def freeze(module: nn.Module, norm: Literal["eval", "track"] = "eval") -> None:
+def freeze(module: nn.Module, norm: Literal["eval", "track", "fixed"] = "eval") -> None:
     """Stop training a module; the one place that does so.
 
     Args:
         module: Its parameters stop receiving gradients and its dropout is switched off.
-        norm: ``eval`` keeps the statistics of normalisation layers, ``track`` lets them follow the data, but for those
-            that were frozen with ``eval`` before.
+        norm: ``eval`` keeps the statistics of normalisation layers, ``track`` lets them follow the data, ``fixed``
+            keeps them whoever freezes them again or measures them anew.
     """
     module.requires_grad_(False)
     for child in module.modules():
-        if getattr(child, "forktail_frozen", None) != "eval":  # what keeps its statistics already goes on keeping them
+        if getattr(child, "forktail_frozen", None) != "fixed":  # a stem computed once must stay what was computed
             child.forktail_frozen = norm  # type: ignore[assignment] # read by `set_modes`, copied with the module
 
 
