@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from forktail.comparing.statistics import paired_difference
-from forktail.grids.readings import PLAIN, READINGS
-from forktail.methods.osdtw import OSDTW
+from forktail.grids.readings import READINGS, default_reading
 
 Result = Mapping[str, Any]
 
@@ -25,15 +24,6 @@ MEASURES = {
 }
 ABLATION = {"gain_depth_alone": "depth alone", "gain_weight_alone": "weight alone", "gain": "both"}
 NONE = "none"
-
-
-def default_reading() -> str:
-    """Name the reading that `osdtw` selects by where nobody says otherwise."""
-    method = OSDTW()
-    for name, options in READINGS.items():
-        if all(getattr(method, key) == value for key, value in {**PLAIN, **options}.items()):
-            return name
-    raise LookupError("the default of osdtw is none of the grid's readings")
 
 
 def page(results: Path) -> str:
@@ -175,35 +165,41 @@ def _curve(name: str, result: Result) -> str:
     lengths = sorted({row["epochs"] for row in result["rows"]})
     lines = []
     for method in dict.fromkeys(row["method"] for row in result["rows"]):
-        for part in ("validation", "test"):
-            cells = []
-            for epochs in lengths:
-                values = [row[part] for row in result["rows"] if (row["method"], row["epochs"]) == (method, epochs)]
-                cells.append(f"{100 * sum(values) / len(values):.1f}")
-            lines.append([f"`{method}`", part, *cells])
-    title = f"## How long: {name.removeprefix('curve-')}\n\nBalanced accuracy by epochs of training."
-    return f"{title}\n\n{_table(['method', '', *map(str, lengths)], lines)}"
+        cells = []
+        for epochs in lengths:
+            values = [row["validation"] for row in result["rows"] if (row["method"], row["epochs"]) == (method, epochs)]
+            cells.append(f"{100 * sum(values) / len(values):.1f}")
+        lines.append([f"`{method}`", *cells])
+    title = f"## How long: {name.removeprefix('curve-')}\n\nBalanced accuracy on validation by epochs of training."
+    return f"{title}\n\n{_table(['method', *map(str, lengths)], lines)}"
 
 
 def _equal(equal: Mapping[str, Result]) -> str:
-    """Compare at equal compute; the difference is from the best baseline, the hardest to beat on that set."""
+    """Compare at equal compute: accuracies, and what osdtw has over each of the others, seed by seed."""
     methods = list(dict.fromkeys(row["label"] for result in equal.values() for row in result["methods"]))
-    lines = []
+    others = [method for method in methods if method != "osdtw"]
+    accuracies, gains = [], []
     for name, result in equal.items():
-        rows = {row["label"]: row for row in result["methods"]}
-        balanced = {label: [run["balanced"] for run in row["per_seed"]] for label, row in rows.items()}
-        cells = [f"{100 * np.mean(balanced[m]):.1f}" if m in balanced else "" for m in methods]
-        best = max((label for label in balanced if label != "osdtw"), key=lambda label: np.mean(balanced[label]))
-        gain = paired_difference(balanced["osdtw"], balanced[best])
-        lines.append([name.removeprefix("equal-"), result["epochs"], *cells, f"{_interval(_points(gain), 1)} ({best})"])
-    head = ["set", "epochs of compute", *(f"`{method}`" for method in methods), "osdtw minus the best other"]
-    return "## At equal compute\n\nBalanced accuracy on test, mean over seeds.\n\n" + _table(head, lines)
+        by = {row["label"]: [run["balanced"] for run in row["per_seed"]] for row in result["methods"]}
+        title = [name.removeprefix("equal-"), result["epochs"]]
+        accuracies.append([*title, *(f"{100 * np.mean(by[m]):.1f}" if m in by else NONE for m in methods)])
+        if "osdtw" in by:
+            found = {m: paired_difference(by["osdtw"], by[m]) for m in others if m in by}
+            gains.append([title[0], *(_interval(_points(found[m]), 1) if m in found else NONE for m in others)])
+    return (
+        "## At equal compute\n\nBalanced accuracy on test, mean over seeds; every method may use what so many epochs of"
+        " cross-entropy take.\n\n"
+        + _table(["set", "epochs", *(f"`{method}`" for method in methods)], accuracies)
+        + "\n\nWhat `osdtw` has over each, in points, paired by seed:\n\n"
+        + _table(["set", *(f"over `{method}`" for method in others)], gains)
+    )
 
 
 def _map(maps: Mapping[str, Result]) -> str:
     lines = []
-    for name, result in maps.items():
-        strength = name.removeprefix("map-").partition("-")[0]
+    for strength, _, result in sorted(
+        ((*_strength(name), result) for name, result in maps.items()), key=lambda one: one[:2]
+    ):
         error = mean_error(result)
         row, column = np.unravel_index(int(error.argmin()), error.shape)
         record = _record(result, default_reading(), "refined", "test")
@@ -224,6 +220,11 @@ def _map(maps: Mapping[str, Result]) -> str:
         "## When does it work?\n\nGlyphs of imbalance 10 by quality of the pretrained weights and number of images;"
         " balanced accuracy of the refined networks on test at weight 1/2.\n\n" + _table(head, lines)
     )
+
+
+def _strength(name: str) -> tuple[str, int]:
+    _, strength, size = name.split("-")
+    return strength, int(size)
 
 
 def _pieces(found: Mapping[str, Result]) -> str:

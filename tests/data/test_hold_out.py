@@ -24,6 +24,19 @@ def test_validation_takes_a_fifth_but_at_most_five() -> None:
     assert '"c4", "c5"' in notes[0]
 
 
+def test_what_a_carved_tail_left_over_is_held_out_first() -> None:
+    whole = of_counts(100, 100, 25)
+    kept = whole.subset(np.concatenate([np.arange(50), np.arange(100, 110), np.arange(200, 225)]))
+    spare = whole.subset(~np.isin(whole.positions, kept.positions))
+    train, val, notes = held_out_validation(kept, 0, spare)
+    assert val is not None
+    np.testing.assert_array_equal(val.class_counts(), [50, 50, 5])
+    np.testing.assert_array_equal(train.class_counts(), [50, 10, 20])
+    assert not set(train.positions) & set(val.positions)
+    assert np.all(np.diff(val.labels) >= 0)
+    assert notes == ()
+
+
 def test_no_note_where_every_class_gives_one() -> None:
     assert held_out_validation(of_counts(10, 10), seed=0)[2] == ()
 

@@ -3,7 +3,7 @@
 import pytest
 
 from forktail.errors import InputError
-from forktail.grids.readings import PER_CLASS, READINGS, as_read, chosen_readings
+from forktail.grids.readings import PER_CLASS, READINGS, as_read, chosen_readings, default_reading
 from forktail.methods.osdtw import OSDTW
 
 
@@ -16,6 +16,17 @@ def test_every_reading_can_be_made_of_any_method(name):
     assert read.groups == 0
     assert read.debiased == ("plug-in" not in name)
     assert read.fisher == {"general-ggn": "ggn", "general-monte-carlo": "monte_carlo"}.get(name, "empirical")
+
+
+def test_the_default_of_osdtw_is_a_reading():
+    assert default_reading() in READINGS
+
+
+def test_a_held_back_stage1_damps_what_says_nothing_of_damping():
+    held_back = OSDTW(stage1_decay=0.25)
+    assert as_read(held_back, "general").damping == 0.25
+    assert as_read(held_back, "general-damped").damping == "movement"
+    assert as_read(held_back, "naive").damping == 0
 
 
 def test_no_two_readings_are_the_same():

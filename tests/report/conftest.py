@@ -321,6 +321,7 @@ def grid_content(depths=(0, 2, 3), weights=(0.25, 0.5, 0.75), seeds=(0, 1, 2)):
         "weights": list(weights),
         "seeds": list(seeds),
         "rule": "posterior",
+        "selects_by": "sandwich",
         "training_images": 1234,
         "flops": 3.21e15,
         "cells": [

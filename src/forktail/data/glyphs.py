@@ -16,7 +16,7 @@ from forktail.data.longtail import Tail, tail_counts
 from forktail.errors import InputError
 from forktail.labels import ClassCounts, by_rank
 
-TRAIN, TEST = 0, 1  # a split's place in the seed of its pictures
+TRAIN, TEST, VALIDATION = 0, 1, 2  # a split's place in the seed of its pictures
 LARGEST = 10_000  # images of the largest class: 100 such classes are 800 MB
 
 
@@ -27,13 +27,15 @@ def glyphs(
     test_per_class: int = 25,
     seed: int = 0,
     mismatch: float = 0.0,
+    validation_per_class: int = 0,
 ) -> DataSet:
     """Make the pictures: 28 x 28, grey, one distorted character each.
 
     100 characters, Latin, Greek, Cyrillic and digits, no two of them the same shape up to an affine map in any
     typeface. Training pictures are drawn in twelve fonts of three families (DejaVu Sans, DejaVu Sans Mono, STIX), test
-    pictures in four of another (DejaVu Serif): a typeface of the test never occurs in training. Turned by up to 15
-    degrees, slanted, stretched, moved, on a sloping and noisy ground, three of ten with dark and bright exchanged.
+    pictures in four of another (DejaVu Serif): a typeface of the test never occurs in training. Validation pictures are
+    drawn as training pictures are, and take none of them away. Turned by up to 15 degrees, slanted, stretched, moved,
+    on a sloping and noisy ground, three of ten with dark and bright exchanged.
 
     With a mismatch the rarer half of the classes, the tail of `by_rank`, is drawn in another kind of picture, in
     training and test alike (docs/glyphs.md). The head's pictures stay as they are.
@@ -48,22 +50,23 @@ def glyphs(
         test_per_class: Test images of every class.
         seed: The order of the classes and all chance in the pictures.
         mismatch: How far the tail's kind of picture is from the head's, in [0, 1].
+        validation_per_class: Validation images of every class; with 0 there is no such part.
 
     Returns:
-        The data set, without a validation part.
+        The data set.
 
     Raises:
-        InputError: If ``test_per_class`` is below 1, the seed is negative, the mismatch is not in [0, 1], the tail is
-            impossible or too large for the memory.
+        InputError: If ``test_per_class`` is below 1, ``validation_per_class`` or the seed is negative, the mismatch is
+            not in [0, 1], the tail is impossible or too large for the memory.
 
     Example:
         >>> data = glyphs(n_max=20, imbalance=10, test_per_class=2)
         >>> len(data.train), len(data.test), data.train.read(0).size
         (737, 200, (28, 28))
     """
-    if test_per_class < 1 or seed < 0:
-        found = f"test_per_class {test_per_class}, seed {seed}"
-        raise InputError(found, expected="test_per_class of at least 1 and a seed of at least 0")
+    if test_per_class < 1 or validation_per_class < 0 or seed < 0:
+        found = f"test_per_class {test_per_class}, validation_per_class {validation_per_class}, seed {seed}"
+        raise InputError(found, expected="test_per_class of at least 1, the others of at least 0")
     if not 0 <= mismatch <= 1:
         raise InputError(f"mismatch {mismatch} of glyphs", expected="0 (one kind of picture) to 1 (two)")
     if n_max > LARGEST:
@@ -78,11 +81,13 @@ def glyphs(
     notes = ["test images are drawn in a typeface that occurs in no training image."]
     if mismatch:
         notes.append(f"the rarer half of the classes is drawn in another kind of picture: mismatch {mismatch:g}.")
+    train, test = bitmaps[: len(TRAIN_FONTS), order], bitmaps[len(TRAIN_FONTS) :, order]
+    each = np.full_like(counts, validation_per_class)
     return DataSet(
         name="glyphs",
-        train=classes.drawn(bitmaps[: len(TRAIN_FONTS), order], counts, [seed, TRAIN]),
-        test=classes.drawn(bitmaps[len(TRAIN_FONTS) :, order], np.full_like(counts, test_per_class), [seed, TEST]),
-        val=None,
+        train=classes.drawn(train, counts, [seed, TRAIN]),
+        test=classes.drawn(test, np.full_like(counts, test_per_class), [seed, TEST]),
+        val=classes.drawn(train, each, [seed, VALIDATION]) if validation_per_class else None,
         augment="shift",
         notes=tuple(notes),
     )

@@ -9,22 +9,30 @@ from forktail.data.splits import some
 from forktail.errors import InputError
 
 VALIDATION, TEST = 2, 3  # a part's place in the seed: the two draw apart
+SPARE = 50  # validation images of a class that has some to spare
 
 
-def held_out_validation(images: Images, seed: int) -> tuple[Images, Images | None, tuple[str, ...]]:
-    """Hold out ``min(5, n_c // 5)`` images of each class, for choices.
+def held_out_validation(
+    images: Images, seed: int, spare: Images | None = None
+) -> tuple[Images, Images | None, tuple[str, ...]]:
+    """Hold out ``min(5, n_c // 5)`` images of each class, or up to 50 of those that a carved tail left over.
 
     Args:
         images: The training images.
         seed: Which images.
+        spare: Images of the same set that are not trained on; a class with any gives none of its training images.
 
     Returns:
         The remaining training images; the validation images, or None if no class gives any; notes on the classes that
         give none.
     """
     sizes = images.class_counts()
-    train, val = _divide(images, np.minimum(5, sizes // 5), [seed, VALIDATION])
-    without = [images.classes[c] for c in np.flatnonzero(sizes < 5)]
+    left_over = np.zeros_like(sizes) if spare is None else spare.class_counts()
+    train, val = _divide(images, np.where(left_over, 0, np.minimum(5, sizes // 5)), [seed, VALIDATION])
+    if spare is not None:
+        _, drawn = _divide(spare, np.minimum(SPARE, left_over), [seed, VALIDATION])
+        val = _joined(val, drawn)
+    without = [images.classes[c] for c in np.flatnonzero(val.class_counts() == 0)]
     if not len(val):
         return images, None, ("no class has the 5 images from which one is held out: there is no validation part.",)
     notes = (f"no validation images, for lack of 5 training images: {some(without)}.",) if without else ()
@@ -55,6 +63,13 @@ def held_out_test(images: Images, seed: int) -> tuple[Images, Images, tuple[str,
         )
     note = f"the set brings no test part: {len(test)} images, a fifth of each class but at most 50, were held out."
     return train, test, (note,)
+
+
+def _joined(one: Images, other: Images) -> Images:
+    """Join two parts of the same pictures, sorted by class as a set is."""
+    positions, labels = np.append(one.positions, other.positions), np.append(one.labels, other.labels)
+    order = np.lexsort((positions, labels))
+    return Images(one.pictures, positions[order], labels[order], one.classes)
 
 
 def _divide(images: Images, counts: IntArray, seed: list[int]) -> tuple[Images, Images]:

@@ -33,6 +33,7 @@ from forktail.files import reason
 Unreadable: TypeAlias = Literal["stop", "skip"]
 
 MANY = 500  # names among which the nearest is looked for
+GLYPHS_VALIDATION = 10  # images of each class
 SMALL = 64  # pixels: up to this side, pictures are shifted; larger ones are cropped
 
 
@@ -50,7 +51,7 @@ class DataSpec:
         n_max: Training images of the largest class of that tail; None takes what the smallest class allows. Of
             ``wordnet-gloss``, which has a tail: the others are sampled in proportion, and None is 432.
         tail: Shape of the tail.
-        validation: Hold out a validation part, unless the set brings one.
+        validation: Hold out a validation part, unless the set brings one; ``glyphs`` draws one.
         unreadable: What to do about pictures that cannot be read: ``stop``, or ``skip`` them with a note.
         augment: Kind of augmentation; None takes what suits the set.
         erasing: How often a rectangle of a training picture is erased (random erasing), in [0, 1].
@@ -97,7 +98,8 @@ def open_data(spec: DataSpec, *, workers: int | None = None, shots: str = "A") -
     """Open, check, carve and divide a data set, in this order.
 
     Every picture file is decoded once. Where a set brings no test part, one is held out of the training part; then
-    the tail is carved; then the validation part is held out. Counts and priors are those of what remains.
+    the tail is carved; then the validation part is held out, of the images that the tail left over where there are any.
+    Counts and priors are those of what remains.
 
     Args:
         spec: Which data, and what is done with them.
@@ -113,7 +115,7 @@ def open_data(spec: DataSpec, *, workers: int | None = None, shots: str = "A") -
     Example:
         >>> data = open_data(DataSpec("glyphs", n_max=20, imbalance=10, validation=True))
         >>> len(data.train), len(data.val), len(data.test)
-        (633, 104, 2500)
+        (737, 1000, 2500)
     """
     splits = _readable(_source(spec), spec, workers or os.cpu_count() or 1)
     train, test, val, notes = splits.train, splits.test, splits.val, splits.notes
@@ -125,10 +127,12 @@ def open_data(spec: DataSpec, *, workers: int | None = None, shots: str = "A") -
     if untested:
         notes += (f"no test images: {some(untested)}.",)
     tailed = spec.path in ("glyphs", "wordnet-gloss")
+    spare = None
     if not tailed and (spec.imbalance is not None or spec.n_max is not None):
-        train = carve(train, spec.n_max, 1 if spec.imbalance is None else spec.imbalance, spec.tail, spec.seed)
+        kept = carve(train, spec.n_max, 1 if spec.imbalance is None else spec.imbalance, spec.tail, spec.seed)
+        train, spare = kept, train.subset(~np.isin(train.positions, kept.positions))
     if spec.validation and val is None:
-        train, val, more = held_out_validation(train, spec.seed)
+        train, val, more = held_out_validation(train, spec.seed, spare)
         notes += more
     notes += small_groups_notes(train, test, shots)
     augment = spec.augment or splits.augment or _suits(train)
@@ -247,7 +251,8 @@ def _refuse(spec: DataSpec, *, test: bool, root: bool) -> None:
 def _glyphs(spec: DataSpec) -> DataSet:
     n_max = 200 if spec.n_max is None else spec.n_max
     imbalance = 100 if spec.imbalance is None else spec.imbalance
-    return glyphs(n_max, imbalance, spec.tail, seed=spec.seed, mismatch=spec.mismatch)
+    validation = GLYPHS_VALIDATION if spec.validation else 0
+    return glyphs(n_max, imbalance, spec.tail, seed=spec.seed, mismatch=spec.mismatch, validation_per_class=validation)
 
 
 def _wordnet_gloss(spec: DataSpec) -> Splits:
@@ -262,7 +267,7 @@ def _wordnet_gloss(spec: DataSpec) -> Splits:
 
 
 def _drawn(data: DataSet) -> Splits:
-    return Splits(data.name, data.train, data.test, None, data.augment, data.notes)
+    return Splits(data.name, data.train, data.test, data.val, data.augment, data.notes)
 
 
 def _readable(splits: Splits, spec: DataSpec, workers: int) -> Splits:

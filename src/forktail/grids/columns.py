@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ class Column:
         weight: w of the head; None is the piece that needs none: what the readings predict, and depth 0.
         depths: Depths to train and measure; none of them 0 where there is a weight.
         readings: Names of the readings to compute; empty where there is a weight.
+        inputs: Digests of the pictures and of the pretrained weights, which names in the recipe do not tell.
         out: Its run directory.
     """
 
@@ -42,6 +44,7 @@ class Column:
     weight: float | None
     depths: tuple[int, ...]
     readings: tuple[str, ...]
+    inputs: Mapping[str, str]
     out: Path
 
     @property
@@ -52,7 +55,8 @@ class Column:
     @property
     def asked(self) -> dict[str, Any]:
         """What the recipe does not say of it, as JSON gives it back."""
-        return {"weight": self.weight, "depths": list(self.depths), "readings": list(self.readings)}
+        axes = {"weight": self.weight, "depths": list(self.depths), "readings": list(self.readings)}
+        return {**axes, "inputs": dict(self.inputs)}
 
     @property
     def found(self) -> dict[str, Any] | None:
@@ -63,7 +67,7 @@ class Column:
         check_same_recipe(run, self.recipe)
         result = run.read_object(RESULT)
         with as_fit_wrote_it(run.path / RESULT):
-            same = all(result[key] == value for key, value in self.asked.items())
+            same = all(result.get(key) == value for key, value in self.asked.items())
             _ = result["cells"], result["predicted"], result["stages"]
         return result if same else None
 

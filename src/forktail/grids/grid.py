@@ -22,12 +22,14 @@ from forktail.grids import measures
 from forktail.grids.cells import Cells
 from forktail.grids.columns import Column, measure
 from forktail.grids.measures import Measured
-from forktail.grids.readings import chosen_readings, risk_of
+from forktail.grids.readings import chosen_readings, default_reading, risk_of
+from forktail.methods._method import Problem
 from forktail.methods.osdtw import OSDTW
 from forktail.recipe import Recipe
 from forktail.report.grid_report import write_grid_report
 from forktail.run import Run, only_writer
 from forktail.training.progress import Progress, Silent
+from forktail.training.stage import state_digest
 
 SEEDS = (0, 1, 2)
 WEIGHTS = 9
@@ -128,7 +130,7 @@ def grid(
     cells = Cells(_depths(depths, problem.backbone().depth), tuple((np.arange(weights) + 1) / (weights + 1)))
     folder = Path(out) if out is not None else Path("runs") / f"{Path(recipes[0].data.path).name or 'data'}-grid"
     check_holds_runs(folder, "grid")
-    columns = _columns(folder, recipes, cells, names)
+    columns = _columns(folder, recipes, cells, names, _inputs(opened, problem))
     unseen = int((opened.val.class_counts() == 0).sum())
     blind = f"the grid search is blind to {unseen} classes, of which no validation image could be held out"
     for sentence in [*summary(opened, problem), *([blind] if unseen else [])]:
@@ -187,13 +189,22 @@ def _joined(numbers: Sequence[int] | None) -> str | None:
     return None if numbers is None else ",".join(map(str, numbers))
 
 
-def _columns(folder: Path, recipes: Sequence[Recipe], cells: Cells, readings: tuple[str, ...]) -> list[Column]:
+def _inputs(data: DataSet, problem: Problem) -> dict[str, str]:
+    """Digest what a recipe only names."""
+    parts = {"train": data.train, "validation": data.val, "test": data.test}
+    pictures = {name: images.fingerprint for name, images in parts.items() if images is not None}
+    return {**pictures, "weights": state_digest(problem.backbone())}
+
+
+def _columns(
+    folder: Path, recipes: Sequence[Recipe], cells: Cells, readings: tuple[str, ...], inputs: Mapping[str, str]
+) -> list[Column]:
     """List the pieces: first what every seed needs, so that no process waits for another's Stage 1."""
     shared = tuple(depth for depth in cells.depths if depth > 0)
     alone = tuple(depth for depth in cells.depths if depth == 0)
-    first = [Column(one, None, alone, readings, folder / "runs" / f"seed-{one.seed}") for one in recipes]
+    first = [Column(one, None, alone, readings, inputs, folder / "runs" / f"seed-{one.seed}") for one in recipes]
     return first + [
-        Column(one, weight, shared, (), folder / "runs" / f"seed-{one.seed}-weight-{weight:.4g}")
+        Column(one, weight, shared, (), inputs, folder / "runs" / f"seed-{one.seed}-weight-{weight:.4g}")
         for one in recipes
         for weight in cells.weights
     ]
@@ -262,6 +273,7 @@ def _write(
         "weights": list(cells.weights),
         "seeds": seeds,
         "rule": method.rule,
+        "selects_by": default_reading(),
         "training_images": len(data.train),
         "classes_without_validation": 0 if data.val is None else int((data.val.class_counts() == 0).sum()),
         "flops": _flops(results),
@@ -288,8 +300,8 @@ def measured_against(content: Mapping[str, Any]) -> list[dict[str, object]]:
         content: What ``grid.json`` holds but for ``measures``.
 
     Returns:
-        One record of `forktail.grids.measures.summary` for each reading, state and split; a reading without a table
-        for every seed has ``reason`` in place of numbers.
+        One record of `forktail.grids.measures.summary` for each reading, state and split, with the name of the ``risk``
+        that the reading predicts; a reading without a table for every seed has ``reason`` in place of numbers.
     """
     cells, seeds = Cells(tuple(content["depths"]), tuple(content["weights"])), content["seeds"]
     records: list[dict[str, object]] = []
@@ -299,20 +311,19 @@ def measured_against(content: Mapping[str, Any]) -> list[dict[str, object]]:
             for split in ("validation", "test"):
                 if reasons:
                     facts = {"data": content["data"], "reading": name, "state": state, "split": split}
-                    records.append({**facts, "reason": reasons[0]})
+                    records.append({**facts, "risk": risk_of(name), "reason": reasons[0]})
                     continue
-                records.append(
-                    measures.summary(
-                        cells,
-                        {seed: np.array(by_seed[str(seed)]["table"])[list(cells.depths)] for seed in seeds},
-                        {seed: _tables(content, cells, seed, state, risk_of(name)) for seed in seeds},
-                        np.random.default_rng(0),
-                        data=content["data"],
-                        reading=name,
-                        state=state,
-                        split=split,
-                    )
+                found = measures.summary(
+                    cells,
+                    {seed: np.array(by_seed[str(seed)]["table"])[list(cells.depths)] for seed in seeds},
+                    {seed: _tables(content, cells, seed, state, risk_of(name)) for seed in seeds},
+                    np.random.default_rng(0),
+                    data=content["data"],
+                    reading=name,
+                    state=state,
+                    split=split,
                 )
+                records.append({**found, "risk": risk_of(name)})
     return records
 
 

@@ -63,6 +63,22 @@ def chosen_readings(names: str | Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in READINGS if name in asked)
 
 
+def default_reading() -> str:
+    """Name the reading by which `osdtw` selects where nobody says otherwise.
+
+    Returns:
+        One of `READINGS`.
+
+    Raises:
+        LookupError: If the defaults of ``osdtw`` are none of them, which a test forbids.
+    """
+    method = OSDTW()
+    for name, options in READINGS.items():
+        if all(getattr(method, key) == value for key, value in {**PLAIN, **options}.items()):
+            return name
+    raise LookupError("the default of osdtw is none of the grid's readings")
+
+
 def risk_of(name: str) -> str:
     """Say which measured risk a reading predicts.
 
@@ -82,6 +98,9 @@ def risk_of(name: str) -> str:
 def as_read(method: OSDTW, name: str) -> OSDTW:
     """Give a method the options of a reading, without groups of images: a grid has seeds for its errors.
 
+    Where Stage 1 was held back by ``stage1_decay``, a reading that says nothing of damping has that precision, but
+    for ``naive``, which has no damped form.
+
     Args:
         method: Whose other options stay.
         name: One of `READINGS`.
@@ -89,4 +108,7 @@ def as_read(method: OSDTW, name: str) -> OSDTW:
     Returns:
         The method with that reading.
     """
-    return dataclasses.replace(method, **{**PLAIN, **READINGS[name]}, groups=0)
+    options = {**PLAIN, **READINGS[name]}
+    if options["damping"] == 0 and options["reading"] != "naive":
+        options["damping"] = method.stage1_decay
+    return dataclasses.replace(method, **options, groups=0)

@@ -117,7 +117,7 @@ def prediction_figures(grid: Grid, reading: str) -> list[Figure]:
         A scatter of risk and one of error, a point per cell and seed.
     """
     return [
-        _scatter(grid, reading, "risk", grid.risk("refined"), "nats", significant),
+        _scatter(grid, reading, "risk", grid.risk("refined", name=grid.record(reading).risk), "nats", significant),
         _scatter(grid, reading, "error", 100 * (1 - grid.accuracy("refined")), "points", signed),
     ]
 

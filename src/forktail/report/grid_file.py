@@ -16,7 +16,7 @@ from forktail.report.reading import Count, DamagedError, Name, Number, Text, che
 from forktail.run import Run
 
 FILE = "grid.json"
-DEFAULT = "sandwich"  # the reading by which `fit` selects
+RiskName = Literal["risk", "risk_uniform"]
 State = Literal["refined", "raw"]
 Split = Literal["test", "validation"]
 STATES: tuple[State, ...] = ("refined", "raw")
@@ -63,6 +63,7 @@ class Record:
     reading: Name
     state: State
     split: Split
+    risk: RiskName
     reason: Name | None = None
     spearman: Interval | None = None
     kendall: Interval | None = None
@@ -102,9 +103,10 @@ class Accuracies:
 
 @dataclass(frozen=True)
 class Figures:
-    """What one network scored on one split."""
+    """What one network scored on one split; its risk under the training prior and under a uniform one."""
 
     risk: Number
+    risk_uniform: Number
     margin: Accuracies
     posterior: Accuracies
 
@@ -151,6 +153,7 @@ class Grid:
     weights: list[Number]
     seeds: list[int]
     rule: Literal["margin", "posterior"]
+    selects_by: Name
     training_images: Count
     flops: Number
     cells: list[Cell]
@@ -191,7 +194,7 @@ class Grid:
     def default(self) -> str | None:
         """The reading of which the page speaks first: the one by which `fit` selects; None if none has numbers."""
         known = self.readings
-        return DEFAULT if DEFAULT in known else next(iter(known), None)
+        return self.selects_by if self.selects_by in known else next(iter(known), None)
 
     @property
     def best_ordering(self) -> str | None:
@@ -228,17 +231,18 @@ class Grid:
         tables = [self.predicted[reading][str(seed)].table for seed in self.seeds]
         return np.array(tables, dtype=np.float64)[:, self.depths]
 
-    def risk(self, state: State, split: Split = "test") -> FloatArray:
+    def risk(self, state: State, split: Split = "test", name: RiskName = "risk") -> FloatArray:
         """Return the measured risk.
 
         Args:
             state: Raw or refined networks.
             split: On which images.
+            name: Under which prior.
 
         Returns:
             (S, D, W) nats per image; depth 0 is the same at every weight.
         """
-        return self._measured(lambda cell: cell.of(state, split).risk)
+        return self._measured(lambda cell: getattr(cell.of(state, split), name))
 
     def accuracy(self, state: State, split: Split = "test", group: str = "balanced") -> FloatArray:
         """Return the measured accuracy under the grid's rule.
