@@ -100,6 +100,14 @@ def test_a_reading_predicts_what_fit_would_choose_by(made, pictures, tmp_path):
     assert chosen["value"] == pytest.approx(table.min(), rel=1e-6)  # sums of groups are added in another order
 
 
+def test_drift_is_said_of_every_weight_and_layer(made):
+    found = made.results["drift"]
+    assert [(one["seed"], one["weight"]) for one in found] == [(0, 0.25), (0, 0.5), (0, 0.75)]
+    for one in found:
+        assert len(one["layers"]) == 4
+        assert all(value >= 0.5 - 1e-9 for value in one["layers"])  # nothing is nearer to both than the midpoint
+
+
 def test_measures_are_there_for_every_reading_state_and_split(made):
     found = {(one["reading"], one["state"], one["split"]) for one in made.results["measures"]}
     assert found == {

@@ -91,11 +91,13 @@ def moments(
     *,
     kind: Kind = "empirical",
     seed: int = 0,
+    solutions: Sequence[Forked] | None = None,
 ) -> GroupedMoments:
     """Estimate curvature, score covariance, risk and position of K networks (docs/theory.md, sections 2 and 14).
 
     Args:
-        networks: K networks of one task each, with the same backbone, at their solutions (Stage 1's).
+        networks: K networks of one task each, with the same backbone, at their solutions (Stage 1's) or wherever the
+            gradients are to be taken.
         losses: K losses in nats, of the logits that are trained on.
         split: Which columns of the targets are task t's.
         starts: The same networks before training: their positions are measured from here.
@@ -106,6 +108,7 @@ def moments(
         kind: How curvature and risk are estimated, see `forktail.fisher.fisher`; scores are always those of the true
             labels.
         seed: Draws the labels of ``monte_carlo``.
+        solutions: The networks whose positions count; None is ``networks``.
 
     Returns:
         The moments, of every parameter.
@@ -113,7 +116,7 @@ def moments(
     Raises:
         InputError: If a group has no image, if networks are not alike, or if a parameter gets no gradient.
     """
-    moved = positions(networks, starts)
+    moved = positions(networks if solutions is None else solutions, starts)
     total: NetworkSums | None = None
     kept: list[NetworkSums] = []
     for sums in gradient_sums_by_group(networks, losses, split, groups, chunk_size, kind=kind, seed=seed):

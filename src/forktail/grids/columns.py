@@ -15,6 +15,7 @@ from forktail.errors import InputError
 from forktail.evaluation import score_images
 from forktail.fitting import check_place, check_same_recipe, make_problem
 from forktail.grids.readings import as_read
+from forktail.methods._places import drift
 from forktail.methods.osdtw import OSDTW
 from forktail.metrics import bernoulli_risk, evaluate_scores
 from forktail.predictor import Predictor, Rule, prior_logit, uniform_scores
@@ -110,9 +111,20 @@ def measure(column: Column, data: DataSet, cache: Path, progress: Progress) -> N
             before = cells[0]["raw"] if known else _measured(method.reads(raw, spec), data, recipe.split.shots)
             after = _measured(method.reads(refined, spec), data, recipe.split.shots)
             cells.append({"depth": depth, "raw": before, "refined": after})
+        whole = None
+        if column.weight is not None:
+            whole = method.shared_network(problem, engine, specialists, (head, 1 - head))
         stages = {record["fingerprint"]: record["flops"] for record in engine.manifest}
         run.write_json(
-            RESULT, {**column.asked, "seed": recipe.seed, "cells": cells, "predicted": predicted, "stages": stages}
+            RESULT,
+            {
+                **column.asked,
+                "seed": recipe.seed,
+                "cells": cells,
+                "drift": None if whole is None else drift(whole, specialists),
+                "predicted": predicted,
+                "stages": stages,
+            },
         )
 
 

@@ -282,6 +282,11 @@ def _write(
             for result in results
             for cell in result["cells"]
         ],
+        "drift": [
+            {"seed": result["seed"], "weight": result["weight"], "layers": result["drift"]}
+            for result in results
+            if result["weight"] is not None
+        ],
         "predicted": {name: {str(seed): predicted[seed][name] for seed in seeds} for name in predicted[seeds[0]]},
     }
     Run(folder).write_json(FILE, {**content, "measures": measured_against(content)})

@@ -9,7 +9,7 @@ from typing import Any
 from forktail.errors import InputError, nearest
 from forktail.methods.osdtw import OSDTW
 
-PLAIN = {"debiased": True, "damping": 0.0, "evaluation_prior": "train", "fisher": "empirical"}
+PLAIN = {"fisher_at": "stage1", "debiased": True, "damping": 0.0, "evaluation_prior": "train", "fisher": "empirical"}
 _PLUG_IN = {"debiased": False}
 _DAMPED = {"damping": "movement"}
 
@@ -18,6 +18,8 @@ READINGS: Mapping[str, Mapping[str, Any]] = {
     "sandwich": {"reading": "sandwich"},
     "sandwich-plug-in": {"reading": "sandwich", **_PLUG_IN},
     "sandwich-damped": {"reading": "sandwich", **_DAMPED},
+    "sandwich-midpoint": {"reading": "sandwich", "fisher_at": "midpoint"},
+    "sandwich-stage2": {"reading": "sandwich", "fisher_at": "stage2"},
     "naive": {"reading": "naive"},
     "naive-plug-in": {"reading": "naive", **_PLUG_IN},
     "average": {"reading": "average"},
@@ -25,6 +27,8 @@ READINGS: Mapping[str, Mapping[str, Any]] = {
     "general": {"reading": "general"},
     "general-plug-in": {"reading": "general", **_PLUG_IN},
     "general-damped": {"reading": "general", **_DAMPED},
+    "general-midpoint": {"reading": "general", "fisher_at": "midpoint"},
+    "general-stage2": {"reading": "general", "fisher_at": "stage2"},
     "general-uniform": {"reading": "general", "evaluation_prior": "uniform"},
     "general-monte-carlo": {"reading": "general", "fisher": "monte_carlo"},
     "general-ggn": {"reading": "general", "fisher": "ggn"},

@@ -16,6 +16,7 @@ from forktail.fisher.moments import Moments
 from forktail.methods._coupled import CoupledCriterion
 from forktail.methods._method import Problem
 from forktail.methods._moments import Measurement
+from forktail.methods._places import one_each
 from forktail.methods._tasks import TASKS
 from forktail.theory import CriterionTable, Uncertainty, binned_table, jackknife, movement_damping
 from forktail.training.engine import Engine
@@ -67,7 +68,7 @@ class Predicting:
         Returns:
             The table, its errors and what they rest on.
         """
-        options, measured = self.options, self._measurement.of(specialists)
+        options, measured = self.options, self._measurement.of(specialists, self._networks(specialists))
         images = None
         if options.reading in COUPLED:
             table, images = self._coupled_table(specialists, measured.whole)
@@ -81,6 +82,7 @@ class Predicting:
             "reading": table.reading,
             "coupled_images": None if images is None else len(images),  # whose gradients were multiplied
             "fisher": options.fisher,
+            "fisher_at": options.fisher_at,
             "debiased": options.debiased,
             "damping": table.damping,
             "evaluation_prior": options.evaluation_prior,
@@ -92,7 +94,8 @@ class Predicting:
             "units": _by_layer(measured.whole),
         }
         # The moments are many times the network: nothing of them stays where nothing is merged.
-        curvature = _curvature(measured.whole) if options.stage2_start == "merged" else None
+        keeps = options.stage2_start == "merged" and options.fisher_at == "stage1"
+        curvature = _curvature(measured.whole) if keeps else None
         return Criterion(table, uncertainty, facts, curvature)
 
     def flops(self) -> float:
@@ -104,7 +107,7 @@ class Predicting:
         return self._measurement.flops() + (self._coupled.most_flops() if self.options.reading in COUPLED else 0.0)
 
     def curvature(self, specialists: Sequence[Forked]) -> list[npt.NDArray[np.float64]]:
-        """Measure, or load, what a merge of the Stage-1 networks is weighted by.
+        """Measure, or load, what a merge of the Stage-1 networks is weighted by: always at these themselves.
 
         Args:
             specialists: The Stage-1 networks.
@@ -113,6 +116,13 @@ class Predicting:
             (K, d) of the stem and of every unit.
         """
         return _curvature(self._measurement.of(specialists).whole)
+
+    def _networks(self, specialists: Sequence[Forked]) -> list[Forked] | None:
+        """Return where gradients are taken, one network per task; None is at the Stage-1 networks."""
+        if self.options.fisher_at == "stage1":
+            return None
+        place = self.options.midpoint if self.options.fisher_at == "midpoint" else self.options.shared_network
+        return one_each(place(self.problem, self.engine, specialists, (0.5, 0.5)), specialists)
 
     @property
     def _measurement(self) -> Measurement:

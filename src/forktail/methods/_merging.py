@@ -16,7 +16,7 @@ FloatArray = npt.NDArray[np.float64]
 
 @torch.no_grad()
 def merge(
-    network: Forked, specialists: Sequence[Forked], curvature: Sequence[FloatArray], weights: Sequence[float]
+    network: Forked, specialists: Sequence[Forked], curvature: Sequence[FloatArray] | None, weights: Sequence[float]
 ) -> None:
     """Move a network of K tasks to the best common point of K networks of one task each.
 
@@ -32,14 +32,15 @@ def merge(
         network: Changed in place; its shared depth is at least 1.
         specialists: One network per task.
         curvature: Of the stem and units 1..L: (K, d) H_t in the order of the layer's parameters; d = 0 for a stem that
-            is frozen, which stays as it is.
+            is frozen, which stays as it is. None takes the plain weighted mean throughout.
         weights: w, one per task.
     """
     top = network.max_depth + 1
     for index in range(top):
         sources = [specialist.layer(0, index) for specialist in specialists]
         if index <= network.depth:
-            _merge_layer(network.layer(0, index), sources, curvature[index], np.asarray(weights))
+            own = None if curvature is None else curvature[index]
+            _merge_layer(network.layer(0, index), sources, own, np.asarray(weights))
         else:
             for task, source in enumerate(sources):
                 network.layer(task, index).load_state_dict(source.state_dict())
@@ -48,7 +49,11 @@ def merge(
         network.classifier(task).load_state_dict(specialist.classifier(0).state_dict())
 
 
-def _merge_layer(layer: nn.Module, sources: Sequence[nn.Module], curvature: FloatArray, weights: FloatArray) -> None:
+def _merge_layer(
+    layer: nn.Module, sources: Sequence[nn.Module], curvature: FloatArray | None, weights: FloatArray
+) -> None:
+    if curvature is None:
+        curvature = np.zeros((len(sources), sum(parameter.numel() for parameter in layer.parameters())))
     if not curvature.shape[1]:
         return
     first = 0

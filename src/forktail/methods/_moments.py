@@ -69,11 +69,12 @@ class Measurement:
         ways_back = len(self.problem.split.tasks[task]) if self.fisher == "ggn" else 1
         return both + forward + ways_back * (both - forward)
 
-    def of(self, specialists: Sequence[Forked]) -> GroupedMoments:
+    def of(self, specialists: Sequence[Forked], networks: Sequence[Forked] | None = None) -> GroupedMoments:
         """Measure, or load what the very same networks and images gave.
 
         Args:
-            specialists: The Stage-1 networks.
+            specialists: The Stage-1 networks, whose distance counts.
+            networks: Where gradients are taken, one network per task; None is the Stage-1 networks.
 
         Returns:
             The moments, with the sums of groups unless a note says why not.
@@ -83,16 +84,20 @@ class Measurement:
         losses = task_losses(problem, self.tau)
         seed = seed_of(engine.seed, "moments")
         num_groups = self._affordable(specialists)
+        places = specialists if networks is None else networks
         parts = stratified_groups(problem.train.labels, max(1, num_groups), seed)
 
         def measure() -> Arrays:
             device = engine.runtime.device
-            networks, here = ([one.to(device) for one in several] for several in (specialists, starts))
+            at, ends, here = ([one.to(device) for one in several] for several in (places, specialists, starts))
             on_device = [loss.to(device) for loss in losses]
             groups = self._batches(parts)
-            return packed(moments(networks, on_device, problem.split, here, groups, kind=self.fisher, seed=seed))
+            return packed(
+                moments(at, on_device, problem.split, here, groups, kind=self.fisher, seed=seed, solutions=ends)
+            )
 
         inputs = ["uniform" if self.uniform else "train", self.fisher, (num_groups, seed), *self.inputs(specialists)]
+        inputs += [] if networks is None else [state_digest(network) for network in networks]
         memory = _memory(specialists, self._rows, num_groups)
         return unpacked(engine.keep("moments", inputs, measure, flops=self.flops(), memory=memory))
 

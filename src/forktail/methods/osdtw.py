@@ -25,6 +25,7 @@ from forktail.methods._merging import merge
 from forktail.methods._method import Method, Problem
 from forktail.methods._near_start import NearStart
 from forktail.methods._outputs import outputs_flops
+from forktail.methods._places import Place
 from forktail.methods._ranges import check_choices, check_fraction, check_not_negative, check_whole
 from forktail.methods._softmax_start import make_softmax, offset_images
 from forktail.methods._tasks import TASKS, WeightedTasks, check_two_tasks, specialist, task_losses
@@ -51,6 +52,9 @@ class OSDTW(Method):
         fisher: What the curvature is estimated with: squared gradients at the true labels, at labels drawn from the
             model, or the exact Gauss-Newton diagonal, which takes a backward pass per class (docs/fisher). Scores are
             always those of the true labels.
+        fisher_at: Where gradients are taken: at the ``stage1`` solutions (the paper's), at the ``midpoint`` of their
+            shared weights, under each task's own readout and classifier, or where ``stage2`` ends at weight 1/2, which
+            is trained for that; distances are always those of Stage 1. ``refined`` and ``raw`` know ``stage1`` alone.
         debiased: Subtract the sampling variance from the squared distance between the two solutions.
         damping: Precision of the prior round the initial weights: a number, or ``movement`` to estimate it from how
             far Stage 1 moved.
@@ -95,6 +99,7 @@ class OSDTW(Method):
 
     reading: Literal["sandwich", "naive", "average", "unequal", "general", "refined", "raw"] = "sandwich"
     fisher: Literal["empirical", "monte_carlo", "ggn"] = "empirical"
+    fisher_at: Place = "stage1"
     debiased: bool = True
     damping: float | Literal["movement"] = 0.0
     evaluation_prior: Literal["train", "uniform"] = "train"
@@ -142,6 +147,12 @@ class OSDTW(Method):
                 expected='damping above 0, or "movement", and the empirical Fisher',
                 remedy="set method.damping=movement and method.fisher=empirical",
             )
+        if self.reading in COUPLED and self.fisher_at != "stage1":
+            raise InputError(
+                f'method.fisher_at = "{self.fisher_at}" with reading "{self.reading}"',
+                expected="the Stage-1 networks, whose gradients are multiplied",
+                remedy="set method.fisher_at=stage1",
+            )
         if self.refinement == "balanced_softmax" and self.refinement_epochs == 0:
             raise InputError(
                 'method.refinement_epochs = 0 with refinement "balanced_softmax", which would train nothing',
@@ -187,8 +198,17 @@ class OSDTW(Method):
 
         Returns:
             One network per task.
+
+        Raises:
+            InputError: If the data or the plan do not allow an option.
         """
         self._check(problem)
+        if self.fisher_at == "stage2" and engine.plan.flops is not None:
+            raise InputError(
+                'method.fisher_at = "stage2" with plan.flops: a Stage 2 more than is planned for',
+                expected="plan.epochs",
+                remedy="set method.fisher_at=stage1 or midpoint",
+            )
         images = [self._stage1_images(problem, task) for task in range(len(TASKS))]
         epochs = _either(self.stage1_epochs, engine.plan.epochs)
         here = [(partial(self._alone, problem, task), images[task], epochs) for task in range(len(TASKS))]
@@ -245,6 +265,43 @@ class OSDTW(Method):
             make_softmax(problem, engine, raw, self.tau)
         # Refinement trains in place, and may find its result stored; what was assembled stays as it is.
         return raw, self._refine(problem, engine, specialists, copy.deepcopy(raw), plans[-1])
+
+    def shared_network(
+        self, problem: Problem, engine: Engine, specialists: Sequence[Forked], weights: Sequence[float]
+    ) -> Forked:
+        """Train the network that shares all layers at one pair of weights: Stage 2, not forked.
+
+        Args:
+            problem: The problem.
+            engine: Trains it, or loads it.
+            specialists: The Stage-1 networks.
+            weights: One per task, their sum 1.
+
+        Returns:
+            The network of all tasks.
+        """
+        whole = problem.backbone().depth
+        plans = engine.plans(self._after_stage1(problem, engine, specialists, whole, weights))
+        return self._stage2(problem, engine, specialists, whole, weights, None, plans[0])
+
+    def midpoint(
+        self, problem: Problem, engine: Engine, specialists: Sequence[Forked], weights: Sequence[float]
+    ) -> Forked:
+        """Average the Stage-1 networks, as far as they are shared.
+
+        Args:
+            problem: The problem.
+            engine: Where to compute statistics of batch norm.
+            specialists: The Stage-1 networks.
+            weights: One per task, their sum 1.
+
+        Returns:
+            A network of all tasks; what is not shared is each task's own.
+        """
+        network = problem.network(problem.split)
+        merge(network, specialists, None, weights)
+        _recompute_statistics(network, problem, engine)
+        return network
 
     @property
     def _read_by(self) -> Rule:
@@ -331,17 +388,31 @@ class OSDTW(Method):
         """Train the shared encoder (Stage 2) and fork it (Stage 3, eq. 15)."""
         if depth == 0:
             return fork(problem.network(problem.split), specialists, 0)
-        start = self._trunk(problem, depth)
-        if self.stage2_start == "merged":
-            curvature = curvature or Predicting(self, problem, engine).curvature(specialists)
-            merge(start, specialists, curvature, weights)
-            _recompute_statistics(start, problem, engine)  # a mean of statistics is not that of the mean weights
-        shared = engine.train("stage2", self._joint(problem, start, specialists, weights), problem.train, plan).network
+        shared = self._stage2(problem, engine, specialists, depth, weights, curvature, plan)
         if self.decoders == "stage2":
             return fork(shared, None, depth)
         assembled = fork(shared, specialists, depth)
         _recompute_statistics(assembled, problem, engine)  # Stage 1's batch norm never saw this encoder's output
         return assembled
+
+    def _stage2(
+        self,
+        problem: Problem,
+        engine: Engine,
+        specialists: Sequence[Forked],
+        depth: int,
+        weights: Sequence[float],
+        curvature: list[npt.NDArray[np.float64]] | None,
+        plan: Plan,
+    ) -> Forked:
+        """Train the shared network from where it starts (Stage 2)."""
+        start = self._trunk(problem, depth)
+        if self.stage2_start == "merged":
+            curvature = curvature or Predicting(self, problem, engine).curvature(specialists)
+            merge(start, specialists, curvature, weights)
+            _recompute_statistics(start, problem, engine)  # a mean of statistics is not that of the mean weights
+        objective = self._joint(problem, start, specialists, weights)
+        return engine.train("stage2", objective, problem.train, plan).network
 
     def _refinement(
         self, problem: Problem, forked: Forked, specialists: Sequence[Forked]
