@@ -156,7 +156,7 @@ def summary(data: DataSet, problem: Problem) -> list[str]:
     what = "texts" if are_texts(data.train) else "pictures"
     prepared = problem.preprocess
     size = f"{prepared.length} tokens" if isinstance(prepared, WordPieces) else f"{prepared.size} px"
-    frozen = f", its first {spec.frozen_units} units frozen" if spec.frozen_units else ""
+    frozen = f", its stem and first {spec.frozen_units} units frozen" if spec.frozen_units else ""
     return [
         f"{data.name}: {len(data.train)} training and {len(data.test)} test {what} of {len(counts)} classes,"
         f" {counts.max()} to {counts.min()} a class",

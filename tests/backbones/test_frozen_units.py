@@ -5,6 +5,7 @@ import torch
 
 from forktail.backbones.frozen_units import with_long_stem
 from forktail.backbones.open import BackboneSpec, open_backbone, save_backbone
+from forktail.backbones.vit import prefix_tokens
 from forktail.errors import InputError
 
 
@@ -33,3 +34,12 @@ def test_a_unit_is_left_to_train():
     assert with_long_stem(backbone, 0) is backbone
     with pytest.raises(InputError, match=r"frozen_units = 6 of a backbone of 6 units; expected 0 to 5"):
         with_long_stem(backbone, 6)
+
+
+@pytest.mark.parametrize(("name", "frozen", "tokens"), [("tiny", 0, 0), ("tiny", 2, 0), ("vit_tiny_patch16_224", 2, 1)])
+def test_tokens_before_the_patches_are_known_behind_a_long_stem(name, frozen, tokens):
+    assert prefix_tokens(open_backbone(BackboneSpec(name, weights="random", frozen_units=frozen))) == tokens
+
+
+def test_a_backbone_without_tokens_has_none_before_the_patches():
+    assert prefix_tokens(open_backbone(BackboneSpec("resnet8"))) == 0

@@ -61,6 +61,20 @@ BACKBONE = Place(
             after_notes=True,
         ),
         Row(
+            "masked pretraining with frozen units",
+            "fit glyphs --method mae --set backbone.name=tiny --set backbone.frozen_units=1",
+            nothing,
+            "masked auto-encoding with backbone.frozen_units; expected a transformer of which all is trained; set backbone.frozen_units=0, or method.pretraining_epochs=0",
+            after_notes=True,
+        ),
+        Row(
+            "a teacher of texts",
+            "fit glyphs --method deit_lt --set backbone.name=tiny --set method.teacher_weights=minilm",
+            nothing,
+            'method.teacher_weights = "minilm", which reads texts; expected a teacher that sees pictures',
+            after_notes=True,
+        ),
+        Row(
             "a family without adapter",
             "fit glyphs --backbone convnext_atto",
             nothing,

@@ -8,8 +8,22 @@ from timm.models.vision_transformer import VisionTransformer, global_pool_nlc
 from torch import Tensor, nn
 
 from forktail.backbones.adapters import adapts
+from forktail.backbones.frozen_units import LongStem
 from forktail.backbones.layered import Layered
 from forktail.errors import InputError
+
+
+def prefix_tokens(backbone: Layered) -> int:
+    """Say how many tokens stand before the patches.
+
+    Args:
+        backbone: Any chain.
+
+    Returns:
+        Their number; 0 of a backbone that has no tokens.
+    """
+    stem = backbone.stem.stem if isinstance(backbone.stem, LongStem) else backbone.stem
+    return stem.num_prefix_tokens if isinstance(stem, VitStem) else 0
 
 
 class VitStem(nn.Module):

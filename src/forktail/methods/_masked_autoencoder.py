@@ -8,6 +8,7 @@ import torch
 from timm.layers.pos_embed_sincos import build_sincos2d_pos_embed
 from torch import Tensor, nn
 
+from forktail.backbones.frozen_units import LongStem
 from forktail.backbones.layered import Layered
 from forktail.backbones.vit import VitReadout, VitStem
 from forktail.errors import InputError
@@ -104,6 +105,12 @@ class MaskedAutoencoder(Objective):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        if isinstance(backbone.stem, LongStem):
+            raise InputError(
+                "masked auto-encoding with backbone.frozen_units",
+                expected="a transformer of which all is trained",
+                remedy="set backbone.frozen_units=0, or method.pretraining_epochs=0",
+            )
         if not isinstance(backbone.stem, VitStem) or not isinstance(backbone.readout, VitReadout):
             raise InputError(
                 "masked auto-encoding with this backbone",

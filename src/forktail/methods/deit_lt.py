@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from forktail.backbones.classifiers import linear_classifier
 from forktail.backbones.forked import Forked
 from forktail.backbones.layered import Layered
-from forktail.backbones.open import BackboneSpec, InputFacts, input_facts, open_backbone
+from forktail.backbones.open import BackboneSpec, InputFacts, input_facts, open_backbone, takes_texts
 from forktail.backbones.vit import VitReadout
 from forktail.data.augment import Preprocess
 from forktail.data.sampling import Repeated
@@ -123,6 +123,11 @@ class DeiTLT(Method):
 
     def _teacher(self, problem: Problem) -> Supervised:
         seed = seed_of(problem.seed, "teacher")
+        if takes_texts(self._teacher_spec()):
+            raise InputError(
+                f'method.teacher_weights = "{self.teacher_weights}", which reads texts',
+                expected="a teacher that sees pictures",
+            )
         spec = dataclasses.replace(self._teacher_spec(), input_size=problem.picture_size)
         backbone = open_backbone(spec, seed=seed)
         if self.teacher_weights is not None:

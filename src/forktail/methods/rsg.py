@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from forktail.backbones.classified import Classified
 from forktail.backbones.layered import Layered
 from forktail.backbones.open import open_backbone
-from forktail.backbones.vit import VitStem
+from forktail.backbones.vit import prefix_tokens
 from forktail.errors import InputError
 from forktail.labels import ClassCounts
 from forktail.losses.ldam import LDAM
@@ -136,8 +136,7 @@ class Generating(Objective):
         self.network = network
         self.place = place
         self.rare = rare
-        stem = network.backbone.stem
-        self.num_prefix_tokens = stem.num_prefix_tokens if isinstance(stem, VitStem) else 0
+        self.num_prefix_tokens = prefix_tokens(network.backbone)
         margins = partial(LDAM, counts, max_m=options.s * options.max_m, s=1.0)  # on logits that are scaled already
         self.early, self.late = margins(), margins(beta=options.beta)
         self.drw_start, self.generation_start = options.drw_start, options.generation_start

@@ -370,7 +370,7 @@ def versions() -> tuple[str, str]:
 
 def diverged(stage: str, step: int, objective: Objective, inputs: Tensor) -> InputError:
     """Name the stage, the step and the first tensor that is not finite."""
-    tensors = [("the input pictures", inputs), *objective.named_parameters()]
+    tensors = [("the inputs", inputs), *objective.named_parameters()]
     tensors += [(f"the gradient of {name}", p.grad) for name, p in objective.named_parameters() if p.grad is not None]
     bad = next((name for name, value in tensors if not torch.isfinite(value).all()), "the loss itself")
     return InputError(
