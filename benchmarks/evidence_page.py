@@ -40,7 +40,7 @@ def page(results: Path) -> str:
     maps = {name: result for name, result in found.items() if name.startswith("map-")}
     parts = [INTRODUCTION.format(reading=default_reading())]
     if grids:
-        parts += [_readings(grids), _prediction(grids), _ablation(grids), _dial(grids)]
+        parts += [_readings(grids), _prediction(grids), _ablation(grids), _dial(grids), _drift(grids)]
     parts += [_curve(name, result) for name, result in found.items() if name.startswith("curve-")]
     equal = {name: result for name, result in found.items() if name.startswith("equal-")}
     parts += [_equal(equal)] if equal else []
@@ -138,6 +138,22 @@ def _dial(grids: Mapping[str, Result]) -> str:
         "## Where head and tail differ\n\nGlyphs whose tail is drawn ever more differently. Best cell of the refined"
         " networks on test, mean over seeds; cells that the criterion selects; balanced accuracy at weight 1/2.\n\n"
         + _table(["mismatch", "best (s, w)", "selected (s, w)", *depths], rows)
+    )
+
+
+def _drift(grids: Mapping[str, Result]) -> str:
+    """Say how far Stage 2 ended from Stage 1 at weight 1/2, layer by layer."""
+    rows = []
+    for name, result in grids.items():
+        layers = [one["layers"] for one in result["drift"] if one["weight"] == 0.5]
+        means = [None if None in values else float(np.mean(values)) for values in zip(*layers, strict=True)]
+        rows.append([name.removeprefix("grid-"), *(_number(value, 2) for value in means)])
+    most = max(len(row) for row in rows)
+    head = ["set", "stem", *(f"unit {number}" for number in range(1, most - 1))]
+    return (
+        "## Where Stage 2 ends\n\nDrift at weight 1/2 ([grid.md](grid.md), eq. 7a): 0.5 is half way between the Stage-1"
+        " solutions, as the criterion supposes; more is elsewhere.\n\n"
+        + _table(head, ([*row, *[""] * (most - len(row))] for row in rows))
     )
 
 
