@@ -88,10 +88,19 @@ def fashion(imbalance: int, role: Role) -> Set:
     return Set("fashion-mnist", settings, role, curve="fashion-10")
 
 
-SETS = {
+def short(of: Set) -> Set:
+    """Return a set with a Stage 1 that only serves the statistics: an eighth of the plan's epochs."""
+    return dataclasses.replace(of, settings=(*of.settings, f"method.stage1_epochs={round(of.epochs / 8)}"))
+
+
+DEVELOPMENT = {
     "glyphs-10": glyphs(30, 10, "development"),
     "mismatch-50": glyphs(30, 10, "development", "data.mismatch=0.5"),
     "fashion-10": fashion(10, "development"),
+}
+SETS = {
+    **DEVELOPMENT,
+    **{f"{name}-short": short(of) for name, of in DEVELOPMENT.items()},
     "glyphs-50": glyphs(60, 50, "confirmation"),
     "glyphs-100": glyphs(100, 100, "confirmation"),
     "glyphs-200": glyphs(200, 200, "confirmation", weights=3),
@@ -175,6 +184,7 @@ def grid_piece(name: str, of: Set, hours: float, *, seeds: Sequence[int] = SEEDS
                 seeds=seeds,
                 settings=settings,
                 out=RUNS / name,
+                cache=RUNS / "stages",
                 jobs=JOBS,
                 progress=progress,
             )
@@ -311,7 +321,12 @@ def _mean(values: Iterable[float]) -> float:
     return sum(found) / len(found)
 
 
-GRID_HOURS = {"glyphs-50": 1.2, "glyphs-100": 1.6, "glyphs-200": 1.8, "wordnet-gloss": 1.2}
+GRID_HOURS = {f"{name}-short": 0.3 for name in DEVELOPMENT} | {
+    "glyphs-50": 1.2,
+    "glyphs-100": 1.6,
+    "glyphs-200": 1.8,
+    "wordnet-gloss": 1.2,
+}
 EQUAL_HOURS = {"glyphs-50": 1.6, "glyphs-100": 2.0, "wordnet-gloss": 2.0}
 
 

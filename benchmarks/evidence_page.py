@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -113,7 +114,7 @@ def _ablation(grids: Mapping[str, Result]) -> str:
 def _dial(grids: Mapping[str, Result]) -> str:
     """Lay the dial's settings side by side: where the best depth lies, and where the criterion says that it lies."""
     dial = sorted(
-        ((int(name.removeprefix("grid-mismatch-")), result) for name, result in grids.items() if "mismatch" in name),
+        ((int(name.rpartition("-")[2]), grids[name]) for name in grids if re.fullmatch(r"grid-mismatch-\d+", name)),
         key=lambda setting: setting[0],
     )
     if not dial:
