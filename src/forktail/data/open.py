@@ -51,7 +51,8 @@ class DataSpec:
         n_max: Training images of the largest class of that tail; None takes what the smallest class allows. Of
             ``wordnet-gloss``, which has a tail: the others are sampled in proportion, and None is 432.
         tail: Shape of the tail.
-        validation: Hold out a validation part, unless the set brings one; ``glyphs`` draws one.
+        validation: Hold out a validation part, unless the set brings one: up to 50 images of a class that a carved tail
+            left over, else a fifth of its training images but at most 5. ``glyphs`` draws 10 of every class.
         unreadable: What to do about pictures that cannot be read: ``stop``, or ``skip`` them with a note.
         augment: Kind of augmentation; None takes what suits the set.
         erasing: How often a rectangle of a training picture is erased (random erasing), in [0, 1].
