@@ -8,8 +8,9 @@
 
 The sets are named here before they were run, and none is dropped after its result was seen. Variants of the criterion
 and of the method are chosen on the *development* sets by their validation part; the test part of the *confirmation*
-sets is read once, after the default is committed. How long the comparisons train is read off curves on validation. A
-piece whose defaults or settings have changed since is made again. Fashion-MNIST and the WordNet glosses have to be
+sets is read once, after the default is committed. How long a comparison trains is read off a curve on validation, for
+the glosses off their own. A piece whose defaults or settings have changed since is made again, of the same stages
+where they can serve. Fashion-MNIST and the WordNet glosses have to be
 there, see docs/data.md; a piece whose set is missing says so and is left out.
 """
 
@@ -17,12 +18,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
 import json
 import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -32,11 +34,16 @@ import torch
 
 import forktail
 from forktail.cli.progress import watcher
-from forktail.comparing.statistics import standard_error
+from forktail.comparing.contestant import Contestant
+from forktail.comparing.statistics import mean, standard_error
 from forktail.errors import InputError
-from forktail.grids.readings import PLAIN
+from forktail.files import write_atomically
+from forktail.grids.readings import PLAIN, READINGS, chosen_readings, default_reading
+from forktail.methods import find_method
 from forktail.methods.osdtw import OSDTW
 from forktail.run import Run
+from forktail.training.plan import Plan
+from methods import RESNET, pretrain_resnet
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "evidence"
@@ -47,8 +54,6 @@ JOBS = 2
 Role = Literal["development", "confirmation"]
 
 PLAN = ("plan.batch_size=32", "split.shots=quantile")
-RESNET_WEIGHTS = RUNS / "resnet14"
-RESNET = ("backbone.name=resnet14", "backbone.input_size=28", f"backbone.weights={RESNET_WEIGHTS}/encoder.safetensors")
 TEXT = ("backbone.name=minilm", "backbone.frozen_units=3")
 
 
@@ -84,7 +89,8 @@ def glyphs(n_max: int, imbalance: int, role: Role, *more: str, weights: int = 5)
 
 def fashion(imbalance: int, role: Role) -> Set:
     """Return Fashion-MNIST with a tail; its test pictures are always the same, and choose nothing."""
-    settings = ("data.n_max=200", f"data.imbalance={imbalance}", *PLAN)
+    seed = ("data.seed=1",) if role == "confirmation" else ()
+    settings = ("data.n_max=200", f"data.imbalance={imbalance}", *PLAN, *seed)
     return Set("fashion-mnist", settings, role, curve="fashion-10")
 
 
@@ -174,8 +180,17 @@ def grid_piece(name: str, of: Set, hours: float, *, seeds: Sequence[int] = SEEDS
     """Describe the grid of a set: every depth and weight, trained and measured."""
     settings = [*of.settings, f"plan.epochs={of.epochs}"]
 
+    axes = {"depths": list(of.depths), "weights": of.weights, "seeds": list(seeds)}
+    # A grid sets by itself what selects, and measures every choice.
+    free = {*PLAIN, "reading", "groups", "weights", "depth", "weight"}
+    defaults = {key: value for key, value in dataclasses.asdict(OSDTW()).items() if key not in free}
+    readings = {reading: READINGS[reading] for reading in chosen_readings("usual")}
+    decides = {"settings": settings, **axes, "defaults": defaults, "plan": dataclasses.asdict(Plan())}
+    made_with = _plain({**decides, "readings": readings, "selects_by": default_reading()})
+
     def make() -> Mapping[str, Any]:
-        _pretrain_resnet(of)
+        if RESNET[0] in of.settings:
+            pretrain_resnet()
         with watcher() as progress:
             found = forktail.grid(
                 of.data,
@@ -183,28 +198,26 @@ def grid_piece(name: str, of: Set, hours: float, *, seeds: Sequence[int] = SEEDS
                 depths=of.depths,
                 seeds=seeds,
                 settings=settings,
-                out=RUNS / name,
+                out=RUNS / name / _mark(made_with),
                 cache=RUNS / "stages",
                 jobs=JOBS,
                 progress=progress,
             )
         return {**found.results, "cpu_hours": _hours(found.path / "runs")}
 
-    axes = {"depths": list(of.depths), "weights": of.weights, "seeds": list(seeds)}
-    # A grid sets by itself what selects, and measures every choice.
-    free = {*PLAIN, "reading", "groups", "weights", "depth", "weight"}
-    defaults = {key: value for key, value in dataclasses.asdict(OSDTW()).items() if key not in free}
-    return Piece(name, of.role, hours, make, {"settings": settings, **axes, "defaults": defaults})
+    return Piece(name, of.role, hours, make, made_with)
 
 
 def curve_piece(name: str, of: Set, lengths: Sequence[int], hours: float) -> Piece:
     """Describe how the baselines improve with the length of training, on validation."""
     settings = ["data.validation=true", *of.settings]
+    axes = {"lengths": list(lengths), "seeds": list(CURVE_SEEDS)}
+    made_with = _plain({"settings": settings, **axes, **_defaults(BASELINES)})
 
     def make() -> Mapping[str, Any]:
         rows = []
         for epochs in lengths:
-            place = RUNS / name / str(epochs)
+            place = RUNS / name / _mark(made_with) / str(epochs)
             with watcher() as progress:
                 forktail.compare(
                     of.data,
@@ -220,16 +233,17 @@ def curve_piece(name: str, of: Set, lengths: Sequence[int], hours: float) -> Pie
                     found = Run(place / "runs" / f"{method}-{seed}").read_object("validation.json")
                     accuracy = found["accuracy"]["balanced"]
                     rows.append({"method": method, "seed": seed, "epochs": epochs, "validation": accuracy})
-        return {"data": of.data, "rows": rows, "cpu_hours": _hours(*(RUNS / name).glob("*/runs"))}
+        hours_of = _hours(*(RUNS / name / _mark(made_with)).glob("*/runs"))
+        return {"data": of.data, "rows": rows, "cpu_hours": hours_of}
 
-    decides = {"settings": settings, "lengths": list(lengths), "methods": list(BASELINES), "seeds": list(CURVE_SEEDS)}
-    return Piece(name, of.role, hours, make, decides)
+    return Piece(name, of.role, hours, make, made_with)
 
 
 def converged(curve: Mapping[str, Any]) -> int:
     """Return the shortest length of the best baseline after which no longer one improves it on validation.
 
-    No improvement is a gain, paired by seed, of less than half a point or than its standard error.
+    No improvement is a gain, paired by seed, of less than half a point or than its standard error. The longest length
+    is returned where the curve still rises there; the page says so.
     """
     lengths = sorted({row["epochs"] for row in curve["rows"]})
     by = {(row["method"], row["epochs"], row["seed"]): row["validation"] for row in curve["rows"]}
@@ -238,11 +252,11 @@ def converged(curve: Mapping[str, Any]) -> int:
     def of(method: str, epochs: int) -> list[float]:
         return [by[method, epochs, seed] for seed in seeds]
 
-    best = max(BASELINES, key=lambda method: max(_mean(of(method, epochs)) for epochs in lengths))
+    best = max(BASELINES, key=lambda method: max(mean(of(method, epochs)) or 0.0 for epochs in lengths))
 
     def improves(shorter: int, longer: int) -> bool:
         gain = [after - before for after, before in zip(of(best, longer), of(best, shorter), strict=True)]
-        return _mean(gain) >= max(LEAST_GAIN, standard_error(gain) or 0.0)
+        return (mean(gain) or 0.0) >= max(LEAST_GAIN, standard_error(gain) or 0.0)
 
     return next(one for one in lengths if not any(improves(one, longer) for longer in lengths if longer > one))
 
@@ -250,11 +264,15 @@ def converged(curve: Mapping[str, Any]) -> int:
 def equal_piece(name: str, of: Set, hours: float) -> Piece:
     """Describe the comparison at equal compute, as long as the curve says."""
     path = RESULTS / f"curve-{of.curve}.json"
-    epochs = converged(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+    curve = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    epochs = None if curve is None else converged(curve)
     methods = [method for method in CONTESTANTS if of.data != "wordnet-gloss" or method not in NOT_FOR_TEXT]
 
+    axes = {"epochs": epochs, "seeds": list(EQUAL_SEEDS)}
+    made_with = _plain({"settings": list(of.settings), **axes, **_defaults(methods)})
+
     def make() -> Mapping[str, Any]:
-        if epochs is None:
+        if curve is None or epochs is None:
             raise InputError(f"no {path.name}", expected=f"curve-{of.curve}, which says how long {name} trains")
         with watcher() as progress:
             found = forktail.compare(
@@ -263,14 +281,14 @@ def equal_piece(name: str, of: Set, hours: float) -> Piece:
                 budget="compute",
                 seeds=EQUAL_SEEDS,
                 settings=[*of.settings, f"plan.epochs={epochs}"],
-                out=RUNS / name,
+                out=RUNS / name / _mark(made_with),
                 jobs=JOBS,
                 progress=progress,
             )
-        return {**found.results, "epochs": epochs, "cpu_hours": _hours(RUNS / name / "runs")}
+        rises = epochs == max(row["epochs"] for row in curve["rows"])
+        return {**found.results, "epochs": epochs, "curve_rises": rises, "cpu_hours": _hours(found.path / "runs")}
 
-    decides = {"settings": list(of.settings), "epochs": epochs, "methods": methods, "seeds": list(EQUAL_SEEDS)}
-    return Piece(name, of.role, hours, make, {**decides, "defaults": dataclasses.asdict(OSDTW())})
+    return Piece(name, of.role, hours, make, made_with)
 
 
 def map_piece(strength: str, n_max: int) -> Piece:
@@ -295,9 +313,21 @@ def _weights(strength: str) -> tuple[str, ...]:
     return ("backbone.name=tiny", f"backbone.weights={weights}")
 
 
-def _pretrain_resnet(of: Set) -> None:
-    if RESNET[0] in of.settings and not (RESNET_WEIGHTS / "encoder.safetensors").is_file():
-        _pretrain("resnet14", RESNET_WEIGHTS, 10)
+def _defaults(methods: Sequence[str]) -> dict[str, Any]:
+    """Everything that settings do not say of a comparison: defaults of its methods and of a plan."""
+    kinds = {method: dataclasses.asdict(find_method(Contestant.parse(method).method)()) for method in methods}
+    return {"methods": kinds, "plan": dataclasses.asdict(Plan())}
+
+
+def _plain(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what JSON would give back."""
+    found: dict[str, Any] = json.loads(json.dumps(content))
+    return found
+
+
+def _mark(made_with: Mapping[str, Any]) -> str:
+    """Name the folder of what was made with just this."""
+    return hashlib.sha256(json.dumps(made_with, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _pretrain(backbone: str, out: Path, epochs: int) -> None:
@@ -306,7 +336,7 @@ def _pretrain(backbone: str, out: Path, epochs: int) -> None:
 
 
 def _hours(*folders: Path) -> float:
-    """Add up what stages and analyses say that they took; those that were found took nothing."""
+    """Add up what stages and analyses say that they took; those that were found, as after a kill, count nothing."""
     records = [
         json.loads(line)
         for folder in folders
@@ -314,11 +344,6 @@ def _hours(*folders: Path) -> float:
         for line in path.read_text(encoding="utf-8").splitlines()
     ]
     return sum(record["seconds"] for record in records if not record["found"]) / 3600
-
-
-def _mean(values: Iterable[float]) -> float:
-    found = list(values)
-    return sum(found) / len(found)
 
 
 GRID_HOURS = {f"{name}-short": 0.3 for name in DEVELOPMENT} | {
@@ -345,7 +370,9 @@ def _keep(piece: Piece) -> None:
     machine = {"processor": platform.machine(), "cores": os.cpu_count(), "torch": torch.__version__}
     facts = {"piece": piece.name, "role": piece.role, "machine": machine, "made_with": piece.made_with}
     content = {**facts, **piece.make()}
-    piece.path.write_text(json.dumps(content, separators=(",", ":")) + "\n", encoding="utf-8")
+    text = json.dumps(content, separators=(",", ":")) + "\n"
+    write_atomically(piece.path, text)
+    PAGE.write_text(evidence_page.page(RESULTS), encoding="utf-8")
 
 
 def main() -> None:

@@ -88,14 +88,13 @@ def _prediction(grids: Mapping[str, Result]) -> str:
         rows = []
         for name, result in grids.items():
             record = _record(result, default_reading(), state, "test")
-            if record is not None and "reason" not in record:
+            title = [name.removeprefix("grid-"), result["role"]]
+            if record is None or "reason" in record:
                 rows.append(
-                    [
-                        name.removeprefix("grid-"),
-                        result["role"],
-                        *(_interval(record[key], digits) for key, (_, digits) in MEASURES.items()),
-                    ]
+                    [*title, "no numbers" if record is None else record["reason"], *[NONE] * (len(MEASURES) - 1)]
                 )
+            else:
+                rows.append([*title, *(_interval(record[key], digits) for key, (_, digits) in MEASURES.items())])
         head = ["set", "role", *(title for title, _ in MEASURES.values())]
         text += f"\n\nNetworks {state}:\n\n{_table(head, rows)}"
     return text
@@ -137,7 +136,8 @@ def _dial(grids: Mapping[str, Result]) -> str:
     depths = [f"s = {depth}" for depth in dial[0][1]["depths"]]
     return (
         "## Where head and tail differ\n\nGlyphs whose tail is drawn ever more differently. Best cell of the refined"
-        " networks on test, mean over seeds; cells that the criterion selects; balanced accuracy at weight 1/2.\n\n"
+        " networks on test, mean over seeds; cells that the criterion selects; balanced accuracy at weight 1/2. The setting"
+        " 0.5 is one of development, with other pictures and more weights.\n\n"
         + _table(["mismatch", "best (s, w)", "selected (s, w)", *depths], rows)
     )
 
@@ -152,8 +152,8 @@ def _drift(grids: Mapping[str, Result]) -> str:
     most = max(len(row) for row in rows)
     head = ["set", "stem", *(f"unit {number}" for number in range(1, most - 1))]
     return (
-        "## Where Stage 2 ends\n\nDrift at weight 1/2 ([grid.md](grid.md), eq. 7a): 0.5 is half way between the Stage-1"
-        " solutions, as the criterion supposes; more is elsewhere.\n\n"
+        "## Where Stage 2 ends\n\nDrift at weight 1/2 ([grid.md](grid.md), eq. 7a): from 0.5 half way to 1 at either end"
+        " it lies between the Stage-1 solutions, as the criterion supposes; above 1 it is elsewhere.\n\n"
         + _table(head, ([*row, *[""] * (most - len(row))] for row in rows))
     )
 
@@ -198,7 +198,7 @@ def _equal(equal: Mapping[str, Result]) -> str:
     accuracies, gains = [], []
     for name, result in equal.items():
         by = {row["label"]: [run["balanced"] for run in row["per_seed"]] for row in result["methods"]}
-        title = [name.removeprefix("equal-"), result["epochs"]]
+        title = [name.removeprefix("equal-"), f"{result['epochs']}{', still rising' if result['curve_rises'] else ''}"]
         accuracies.append([*title, *(f"{100 * np.mean(by[m]):.1f}" if m in by else NONE for m in methods)])
         if "osdtw" in by:
             found = {m: paired_difference(by["osdtw"], by[m]) for m in others if m in by}
@@ -209,6 +209,11 @@ def _equal(equal: Mapping[str, Result]) -> str:
         + _table(["set", "epochs", *(f"`{method}`" for method in methods)], accuracies)
         + "\n\nWhat `osdtw` has over each, in points, paired by seed:\n\n"
         + _table(["set", *(f"over `{method}`" for method in others)], gains)
+        + "".join(
+            f"\n\nLeft out of {name.removeprefix('equal-')}: `{run['label']}`, seed {run['seed']}: {run['reason']}"
+            for name, result in equal.items()
+            for run in result["left_out"]
+        )
     )
 
 
@@ -250,7 +255,8 @@ def _pieces(found: Mapping[str, Result]) -> str:
         for name, result in found.items()
     ]
     total = sum(result["cpu_hours"] for result in found.values())
-    return f"## What was run\n\n{total:.1f} CPU hours.\n\n" + _table(["piece", "role", "CPU hours", "command"], lines)
+    said = f"At least {total:.1f} CPU hours: what a killed process had trained is not in them."
+    return f"## What was run\n\n{said}\n\n" + _table(["piece", "role", "CPU hours", "command"], lines)
 
 
 def _record(result: Result, reading: str, state: str, split: str) -> dict[str, Any] | None:

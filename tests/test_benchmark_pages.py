@@ -35,6 +35,13 @@ def test_pages_are_up_to_date(load, name):
     assert module.PAGE.read_text(encoding="utf-8") == made, f"run python benchmarks/{name}.py --tables"
 
 
+def test_what_the_page_shows_is_of_the_pieces_as_they_are(load):
+    evidence = load("evidence")
+    known = evidence.pieces()
+    for path in evidence.RESULTS.glob("*.json"):
+        assert known[path.stem].state == "there", f"run python benchmarks/evidence.py {path.stem}"
+
+
 @pytest.mark.parametrize(
     ("values", "expected"),
     [

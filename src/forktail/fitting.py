@@ -425,15 +425,24 @@ def _environment(engine: Engine, data: DataSet) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "data": {
             "name": data.name,
-            **_fingerprints(data),
+            **fingerprints(data),
             "images": len(data.train),
             "notes": [*data.notes, *engine.notes],
         },
     }
 
 
-def _fingerprints(data: DataSet) -> dict[str, str]:
-    return {"train": data.train.fingerprint, "test": data.test.fingerprint}
+def fingerprints(data: DataSet) -> dict[str, str]:
+    """Digest the pictures of a data set.
+
+    Args:
+        data: An opened data set.
+
+    Returns:
+        A digest of each part that there is: ``train``, ``validation`` and ``test``.
+    """
+    parts = {"train": data.train, "validation": data.val, "test": data.test}
+    return {name: images.fingerprint for name, images in parts.items() if images is not None}
 
 
 def trained_on(run: Run, data: DataSet) -> bool:
@@ -444,7 +453,7 @@ def trained_on(run: Run, data: DataSet) -> bool:
         data: An opened data set.
 
     Returns:
-        True if training and test part are the same.
+        True if training, validation and test part are the same.
     """
     found = run.read_object("env.json").get("data")
-    return isinstance(found, dict) and _fingerprints(data).items() <= found.items()
+    return isinstance(found, dict) and fingerprints(data).items() <= found.items()

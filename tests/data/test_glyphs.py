@@ -101,6 +101,18 @@ def test_bits_of_a_mismatch_are_pinned(mismatch: float, digest: str) -> None:
     assert hashlib.sha256(pixels(drawn.train).tobytes() + pixels(drawn.test).tobytes()).hexdigest() == digest
 
 
+def test_validation_pictures_are_drawn_for_themselves() -> None:
+    drawn = glyphs(n_max=5, imbalance=1, test_per_class=5, validation_per_class=5)
+    assert drawn.val is not None
+    np.testing.assert_array_equal(drawn.val.labels, drawn.train.labels)
+    seen = {picture.tobytes() for part in (drawn.train, drawn.test) for picture in pixels(part)}
+    assert len(seen) == 1000
+    assert not any(picture.tobytes() in seen for picture in pixels(drawn.val))
+    without = glyphs(n_max=5, imbalance=1, test_per_class=5)
+    assert without.val is None
+    np.testing.assert_array_equal(pixels(without.train), pixels(drawn.train))
+
+
 @pytest.mark.parametrize(
     ("mismatch", "imbalance", "tail"), [(0.25, 10, "exponential"), (1, 5, "step"), (1, 1, "exponential")]
 )

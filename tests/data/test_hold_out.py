@@ -37,6 +37,15 @@ def test_what_a_carved_tail_left_over_is_held_out_first() -> None:
     assert notes == ()
 
 
+def test_a_few_to_spare_take_the_place_of_as_many_training_images() -> None:
+    whole = of_counts(102, 30)
+    kept = whole.subset(np.append(np.arange(100), np.arange(102, 132)))
+    train, val, _ = held_out_validation(kept, 0, whole.subset(np.array([100, 101])))
+    assert val is not None
+    np.testing.assert_array_equal(val.class_counts(), [5, 5])
+    np.testing.assert_array_equal(train.class_counts(), [97, 25])
+
+
 def test_no_note_where_every_class_gives_one() -> None:
     assert held_out_validation(of_counts(10, 10), seed=0)[2] == ()
 

@@ -911,7 +911,7 @@ GRID = Place(
             "too few images for a validation part",
             "grid set.npz --seeds 0 --backbone tiny",
             lambda s: s.arrays(),
-            "no validation images, with which a grid search is made; expected a validation part, or a class with at least 5 training images; leave data.validation to the grid, or give it more images",
+            "no validation images, with which a grid search is made; expected a validation part, or a class with 5 images of which one can be held out; leave data.validation to the grid, or give it more images",
         ),
         Row(
             "a piece is damaged",

@@ -135,6 +135,23 @@ def test_the_same_call_again_trains_nothing(made, pictures):
     assert (again.path / "grid.json").read_bytes() == before
 
 
+def test_a_changed_picture_is_measured_anew(pictures, tmp_path):
+    def done():
+        found = grid(tmp_path / "own.npz", **of)
+        return {path.parent.name: path.stat().st_mtime_ns for path in found.path.glob("runs/*/column.json")}
+
+    of = {"weights": 1, "depths": [3], "seeds": [0], "readings": "sandwich", "settings": SMALL, "out": tmp_path / "out"}
+    with np.load(pictures) as arrays:
+        content = dict(arrays)
+    np.savez(tmp_path / "own.npz", **content)
+    first, again = done(), done()
+    assert first == again
+    content["x_test"] = 255 - content["x_test"]
+    np.savez(tmp_path / "own.npz", **content)
+    third = done()
+    assert all(third[name] > first[name] for name in first)
+
+
 def test_parts_make_the_whole(made, pictures, tmp_path):
     asked = {"weights": 3, "depths": [0, 1, 3], "seeds": [0], "readings": "sandwich,general", "settings": SMALL}
     for part in ((1, 2), (2, 2)):

@@ -33,9 +33,12 @@ def shifted(network, offset):
 
 
 def test_a_network_taken_apart_says_what_it_said(problem, make_engine, trained):
-    """Each task's outputs, from a network of its own."""
+    """Each task's outputs, from a network of its own: also what the tasks do not share is its own."""
     _, specialists = trained
-    joint = shifted(problem.network(problem.split), 0.01)
+    joint = problem.network(problem.split, 1)
+    with torch.no_grad():
+        for number, parameter in enumerate(joint.parameters()):
+            parameter.add_(0.001 * number)
     inputs = torch.randn(3, *problem.train.with_transform(problem.preprocess)[0].shape)
     whole = joint.eval()(inputs)
     for network, classes in zip(one_each(joint, specialists), problem.split.tasks, strict=True):
@@ -98,3 +101,21 @@ def test_a_stage_2_for_the_fisher_alone_has_no_place_in_a_budget(problem, make_e
     engine = make_engine(dataclasses.replace(PLAN, flops=1e9))
     with pytest.raises(InputError, match=r"plan\.flops"):
         OSDTW(**CELL, fisher_at="stage2").fit(problem, engine)
+
+
+def test_a_stage_2_that_is_asked_for_twice_is_counted_once(problem, make_engine):
+    engine = make_engine(PLAN)
+    OSDTW(**CELL, fisher_at="stage2").fit(problem, engine)  # it is also that of the pinned weight
+    names = [record["stage"] for record in engine.manifest]
+    assert names.count("stage2") == 1
+
+
+@pytest.mark.parametrize("where", ["stage1", "midpoint"])
+def test_both_measurements_of_a_merge_fit_in_the_budget(problem, make_engine, where):
+    options = {"stage2_start": "merged", "fisher_at": where}
+    free = make_engine(PLAN)
+    OSDTW(**CELL, **options).fit(problem, free)
+    assert [record["stage"] for record in free.manifest].count("moments") == (1 if where == "stage1" else 2)
+    engine = make_engine(dataclasses.replace(PLAN, flops=3 * free.flops))
+    OSDTW(**CELL, **options).fit(problem, engine)
+    assert engine.flops <= 3 * free.flops

@@ -20,7 +20,7 @@ def held_out_validation(
     Args:
         images: The training images.
         seed: Which images.
-        spare: Images of the same set that are not trained on; a class with any gives none of its training images.
+        spare: Images of the same set that are not trained on; each takes the place of a training image.
 
     Returns:
         The remaining training images; the validation images, or None if no class gives any; notes on the classes that
@@ -28,7 +28,8 @@ def held_out_validation(
     """
     sizes = images.class_counts()
     left_over = np.zeros_like(sizes) if spare is None else spare.class_counts()
-    train, val = _divide(images, np.where(left_over, 0, np.minimum(5, sizes // 5)), [seed, VALIDATION])
+    taken = np.maximum(0, np.minimum(5, sizes // 5) - left_over)
+    train, val = _divide(images, taken, [seed, VALIDATION])
     if spare is not None:
         _, drawn = _divide(spare, np.minimum(SPARE, left_over), [seed, VALIDATION])
         val = _joined(val, drawn)

@@ -69,7 +69,7 @@ class Column:
         result = run.read_object(RESULT)
         with as_fit_wrote_it(run.path / RESULT):
             same = all(result.get(key) == value for key, value in self.asked.items())
-            _ = result["cells"], result["predicted"], result["stages"]
+            _ = result["cells"], result["predicted"], result["stages"], result["drift"]
         return result if same else None
 
 

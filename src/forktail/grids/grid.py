@@ -17,7 +17,7 @@ from forktail.comparing.processes import beside, leave_if_script_is_read_again
 from forktail.data.images import DataSet
 from forktail.data.open import open_data
 from forktail.errors import InputError
-from forktail.fitting import make_problem, resolve, shell_command, summary
+from forktail.fitting import fingerprints, make_problem, resolve, shell_command, summary
 from forktail.grids import measures
 from forktail.grids.cells import Cells
 from forktail.grids.columns import Column, measure
@@ -123,14 +123,15 @@ def grid(
     if opened.val is None:
         raise InputError(
             "no validation images, with which a grid search is made",
-            expected="a validation part, or a class with at least 5 training images",
+            expected="a validation part, or a class with 5 images of which one can be held out",
             remedy="leave data.validation to the grid, or give it more images",
         )
     problem = make_problem(recipes[0], opened)
     cells = Cells(_depths(depths, problem.backbone().depth), tuple((np.arange(weights) + 1) / (weights + 1)))
     folder = Path(out) if out is not None else Path("runs") / f"{Path(recipes[0].data.path).name or 'data'}-grid"
     check_holds_runs(folder, "grid")
-    columns = _columns(folder, recipes, cells, names, _inputs(opened, problem))
+    inputs = [_inputs(opened, make_problem(one, opened)) for one in recipes]
+    columns = _columns(folder, recipes, cells, names, inputs)
     unseen = int((opened.val.class_counts() == 0).sum())
     blind = f"the grid search is blind to {unseen} classes, of which no validation image could be held out"
     for sentence in [*summary(opened, problem), *([blind] if unseen else [])]:
@@ -191,21 +192,26 @@ def _joined(numbers: Sequence[int] | None) -> str | None:
 
 def _inputs(data: DataSet, problem: Problem) -> dict[str, str]:
     """Digest what a recipe only names."""
-    parts = {"train": data.train, "validation": data.val, "test": data.test}
-    pictures = {name: images.fingerprint for name, images in parts.items() if images is not None}
-    return {**pictures, "weights": state_digest(problem.backbone())}
+    return {**fingerprints(data), "weights": state_digest(problem.backbone())}
 
 
 def _columns(
-    folder: Path, recipes: Sequence[Recipe], cells: Cells, readings: tuple[str, ...], inputs: Mapping[str, str]
+    folder: Path,
+    recipes: Sequence[Recipe],
+    cells: Cells,
+    readings: tuple[str, ...],
+    inputs: Sequence[Mapping[str, str]],
 ) -> list[Column]:
     """List the pieces: first what every seed needs, so that no process waits for another's Stage 1."""
     shared = tuple(depth for depth in cells.depths if depth > 0)
     alone = tuple(depth for depth in cells.depths if depth == 0)
-    first = [Column(one, None, alone, readings, inputs, folder / "runs" / f"seed-{one.seed}") for one in recipes]
+    first = [
+        Column(one, None, alone, readings, seen, folder / "runs" / f"seed-{one.seed}")
+        for one, seen in zip(recipes, inputs, strict=True)
+    ]
     return first + [
-        Column(one, weight, shared, (), inputs, folder / "runs" / f"seed-{one.seed}-weight-{weight:.4g}")
-        for one in recipes
+        Column(one, weight, shared, (), seen, folder / "runs" / f"seed-{one.seed}-weight-{weight:.4g}")
+        for one, seen in zip(recipes, inputs, strict=True)
         for weight in cells.weights
     ]
 

@@ -94,8 +94,7 @@ class Predicting:
             "units": _by_layer(measured.whole),
         }
         # The moments are many times the network: nothing of them stays where nothing is merged.
-        keeps = options.stage2_start == "merged" and options.fisher_at == "stage1"
-        curvature = _curvature(measured.whole) if keeps else None
+        curvature = self.curvature(specialists) if options.stage2_start == "merged" else None
         return Criterion(table, uncertainty, facts, curvature)
 
     def flops(self) -> float:
@@ -104,7 +103,9 @@ class Predicting:
         Returns:
             Floating-point operations.
         """
-        return self._measurement.flops() + (self._coupled.most_flops() if self.options.reading in COUPLED else 0.0)
+        options, once = self.options, self._measurement.flops()
+        times = 2 if options.stage2_start == "merged" and options.fisher_at != "stage1" else 1
+        return times * once + (self._coupled.most_flops() if options.reading in COUPLED else 0.0)
 
     def curvature(self, specialists: Sequence[Forked]) -> list[npt.NDArray[np.float64]]:
         """Measure, or load, what a merge of the Stage-1 networks is weighted by: always at these themselves.

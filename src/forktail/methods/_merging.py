@@ -32,7 +32,8 @@ def merge(
         network: Changed in place; its shared depth is at least 1.
         specialists: One network per task.
         curvature: Of the stem and units 1..L: (K, d) H_t in the order of the layer's parameters; d = 0 for a stem that
-            is frozen, which stays as it is. None takes the plain weighted mean throughout.
+            is frozen, which stays as it is. None takes the plain weighted mean throughout, which is the same number
+            where all are frozen.
         weights: w, one per task.
     """
     top = network.max_depth + 1

@@ -29,8 +29,8 @@ class Problem:
 
     Args:
         train: Training images with the training transform.
-        val: Held-out part of them, or None: then the last step is kept and nothing is chosen by accuracy.
-        counts: Training images of each class, after the held-out part was taken.
+        val: Images to choose with, or None: then the last step is kept and nothing is chosen by accuracy.
+        counts: Training images of each class, without those that were held out of them.
         split: Which classes make which task.
         backbone_spec: Which backbone with which initial weights.
         preprocess: How a picture or text becomes an input without augmentation.

@@ -35,7 +35,7 @@ MOST_GROUP_BYTES = 2 * 10**9  # of the sums of all groups together
 @final
 @dataclass(frozen=True)
 class Measurement:
-    """Curvature, score covariance and distance at the Stage-1 solutions (docs/theory, section 2).
+    """Distance of the Stage-1 solutions, and curvature and scores there or elsewhere (docs/theory, section 2).
 
     All images count, whatever Stage 1 saw: these are the moments of the losses that Stage 2 weighs.
 
@@ -98,7 +98,7 @@ class Measurement:
 
         inputs = ["uniform" if self.uniform else "train", self.fisher, (num_groups, seed), *self.inputs(specialists)]
         inputs += [] if networks is None else [state_digest(network) for network in networks]
-        memory = _memory(specialists, self._rows, num_groups)
+        memory = _memory([*specialists, *(networks or [])], self._rows, num_groups)
         return unpacked(engine.keep("moments", inputs, measure, flops=self.flops(), memory=memory))
 
     def inputs(self, specialists: Sequence[Forked]) -> list[object]:

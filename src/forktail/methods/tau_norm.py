@@ -113,7 +113,7 @@ def _held_out(problem: Problem) -> Images:
         raise InputError(
             f'method.tau = "validation", but of held-out images {found}',
             expected="at least one of every class",
-            remedy="set method.tau = 1.0, or data.validation = true where every class has 5 images or more",
+            remedy="set method.tau = 1.0, or data.validation = true where every class has an image to hold out",
         )
     return problem.val.with_transform(problem.preprocess)
 

@@ -215,6 +215,7 @@ class CriterionFacts:
     mean_gradient_norms: tuple[Number, Number]
     flat_coordinates: Count
     fisher: Name = "empirical"
+    fisher_at: Name = "stage1"
     groups: list[Count] = field(default_factory=list)
     units: list[Unit] = field(default_factory=list)
 

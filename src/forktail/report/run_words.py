@@ -191,6 +191,8 @@ def _where(cells: list[tuple[int, float]]) -> str:
 def _doubts_of_optimum(criterion: Criterion) -> Iterable[Markup]:
     """Compare the mean gradients with the noise of N images, sqrt(tr S / N), which the criterion reckons with."""
     facts = criterion.facts
+    if facts.fisher_at != "stage1":
+        return  # the gradients are those of another place, where nobody supposes an optimum
     found = listed([significant(norm) for norm in facts.mean_gradient_norms])
     said = Markup(
         "Stage 1 stopped before its optimum, where the criterion supposes it: the mean gradients of head and tail have "

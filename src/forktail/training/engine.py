@@ -326,7 +326,9 @@ class Engine:
         return Batch(inputs, targets, index, progress=step / steps, generator=generator)
 
     def _record(self, facts: Record, *, found: bool) -> None:
-        """Add a finished stage to the run's manifest, log and clock."""
+        """Add a finished stage to the run's manifest, log and clock; one that is asked for again is there already."""
+        if any(record["fingerprint"] == facts["fingerprint"] for record in self.manifest):
+            return
         self._log += facts["log"]
         self.manifest.append({key: value for key, value in facts.items() if key not in ("log", "seconds")})
         self._timing.append({"stage": facts["stage"], "seconds": round(facts["seconds"], 3), "found": found})
