@@ -90,9 +90,8 @@ def _prediction(grids: Mapping[str, Result]) -> str:
             record = _record(result, default_reading(), state, "test")
             title = [name.removeprefix("grid-"), result["role"]]
             if record is None or "reason" in record:
-                rows.append(
-                    [*title, "no numbers" if record is None else record["reason"], *[NONE] * (len(MEASURES) - 1)]
-                )
+                reason = "no numbers" if record is None else record["reason"]
+                rows.append([*title, reason, *[NONE] * (len(MEASURES) - 1)])
             else:
                 rows.append([*title, *(_interval(record[key], digits) for key, (_, digits) in MEASURES.items())])
         head = ["set", "role", *(title for title, _ in MEASURES.values())]
@@ -136,8 +135,8 @@ def _dial(grids: Mapping[str, Result]) -> str:
     depths = [f"s = {depth}" for depth in dial[0][1]["depths"]]
     return (
         "## Where head and tail differ\n\nGlyphs whose tail is drawn ever more differently. Best cell of the refined"
-        " networks on test, mean over seeds; cells that the criterion selects; balanced accuracy at weight 1/2. The setting"
-        " 0.5 is one of development, with other pictures and more weights.\n\n"
+        " networks on test, mean over seeds; cells that the criterion selects; balanced accuracy at weight 1/2. The"
+        " setting 0.5 is one of development, with other pictures and more weights.\n\n"
         + _table(["mismatch", "best (s, w)", "selected (s, w)", *depths], rows)
     )
 
@@ -152,8 +151,8 @@ def _drift(grids: Mapping[str, Result]) -> str:
     most = max(len(row) for row in rows)
     head = ["set", "stem", *(f"unit {number}" for number in range(1, most - 1))]
     return (
-        "## Where Stage 2 ends\n\nDrift at weight 1/2 ([grid.md](grid.md), eq. 7a): from 0.5 half way to 1 at either end"
-        " it lies between the Stage-1 solutions, as the criterion supposes; above 1 it is elsewhere.\n\n"
+        "## Where Stage 2 ends\n\nDrift at weight 1/2 ([grid.md](grid.md), eq. 7a): from 0.5 half way to 1 at either"
+        " end it lies between the Stage-1 solutions, as the criterion supposes; above 1 it is elsewhere.\n\n"
         + _table(head, ([*row, *[""] * (most - len(row))] for row in rows))
     )
 

@@ -166,12 +166,12 @@ trained four times as long, with one seed; two tables below. What remains is com
 
 - `bce`, `lws` and `disalign` lack time: four times the compute brings them level with `ce`. A sigmoid of a rare class
   learns slowly, and two-stage methods take their second stage from the first.
-- `osdtw` and `independent` pay for three and two trainings out of one budget. With four times of it `osdtw` stands above
-  `ce` on the transformer and below it on the ResNet; `independent` stays 2 to 6 points below: each of its networks has
-  half the training, and shares nothing where all classes are characters.
-- `paco`, `gpaco` and `rsg` lack time for the most part: two views of an image and a queue, or a classifier of pairs that
-  costs three times the ResNet-14 itself, leave them a quarter to three quarters of the steps. They gain 30 to 56 points
-  from four times the compute, and are then 3 to 14 points below `ce` still.
+- `osdtw` and `independent` pay for three and two trainings out of one budget. With four times of it `osdtw` stands
+  above `ce` on the transformer and below it on the ResNet; `independent` stays 2 to 6 points below: each of its
+  networks has half the training, and shares nothing where all classes are characters.
+- `paco`, `gpaco` and `rsg` lack time for the most part: two views of an image and a queue, or a classifier of pairs
+  that costs three times the ResNet-14 itself, leave them a quarter to three quarters of the steps. They gain 30 to 56
+  points from four times the compute, and are then 3 to 14 points below `ce` still.
 - `deit3` and what fine-tunes as it does (`mae`, `livt`, `deit_lt`) mix every image and change its colours, for
   hundreds of epochs on photographs; in these few on characters it costs tens of points, and fewer of them with time.
 - `mae` and `livt` spend eight of nine epochs on masked pretraining, of a few hundred pictures, which undoes the weights
