@@ -336,14 +336,15 @@ def _pretrain(backbone: str, out: Path, epochs: int) -> None:
 
 
 def _hours(*folders: Path) -> float:
-    """Add up what stages and analyses say that they took; those that were found, as after a kill, count nothing."""
-    records = [
-        json.loads(line)
-        for folder in folders
-        for path in folder.glob("*/timing.jsonl")
-        for line in path.read_text(encoding="utf-8").splitlines()
-    ]
-    return sum(record["seconds"] for record in records if not record["found"]) / 3600
+    """Add up what stages and analyses took when they were made, each once, whoever made it."""
+    seconds: dict[str, float] = {}
+    for folder in folders:
+        for path in folder.glob("*/timing.jsonl"):
+            clock = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+            stages = Run(path.parent).read_json("stages.json")
+            for stage, record in zip(stages, clock, strict=True):
+                seconds[stage["fingerprint"]] = record["seconds"]
+    return sum(seconds.values()) / 3600
 
 
 GRID_HOURS = {f"{name}-short": 0.3 for name in DEVELOPMENT} | {

@@ -254,7 +254,7 @@ def _pieces(found: Mapping[str, Result]) -> str:
         for name, result in found.items()
     ]
     total = sum(result["cpu_hours"] for result in found.values())
-    said = f"At least {total:.1f} CPU hours: what a killed process had trained is not in them."
+    said = f"{total:.1f} CPU hours of training and analyses; what two pieces share is in both."
     return f"## What was run\n\n{said}\n\n" + _table(["piece", "role", "CPU hours", "command"], lines)
 
 
