@@ -61,7 +61,7 @@ class BackboneSpec:
         if not 0 <= self.drop_path < 1:
             raise InputError(f"backbone.drop_path {self.drop_path}", expected="a rate from 0 to below 1")
         if self.input_size is not None and not 1 <= self.input_size <= LARGEST:
-            raise InputError(f"backbone.input_size {self.input_size}", expected=f"a number from 1 to {LARGEST}")
+            raise InputError(f"backbone.input_size {self.input_size}", expected=f"1 to {LARGEST} pixels")
         if self.frozen_units < 0:
             raise InputError(f"backbone.frozen_units = {self.frozen_units}", expected="a whole number >= 0")
         try:
