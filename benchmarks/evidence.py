@@ -10,8 +10,8 @@ The sets are named here before they were run, and none is dropped after its resu
 and of the method are chosen on the *development* sets by their validation part; the test part of the *confirmation*
 sets is read once, after the default is committed. How long a comparison trains is read off a curve on validation, for
 the glosses off their own. A piece whose defaults or settings have changed since is made again, of the same stages
-where they can serve. Fashion-MNIST and the WordNet glosses have to be
-there, see docs/data.md; a piece whose set is missing says so and is left out.
+where they can serve. Fashion-MNIST and the WordNet glosses have to be there, see docs/data.md; a piece whose set is
+missing says so and is left out.
 """
 
 from __future__ import annotations
@@ -22,8 +22,6 @@ import hashlib
 import json
 import os
 import platform
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +41,7 @@ from forktail.methods import find_method
 from forktail.methods.osdtw import OSDTW
 from forktail.run import Run
 from forktail.training.plan import Plan
-from methods import RESNET, pretrain_resnet
+from methods import RESNET, pretrain, pretrain_resnet
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "evidence"
@@ -179,7 +177,6 @@ class Piece:
 def grid_piece(name: str, of: Set, hours: float, *, seeds: Sequence[int] = SEEDS) -> Piece:
     """Describe the grid of a set: every depth and weight, trained and measured."""
     settings = [*of.settings, f"plan.epochs={of.epochs}"]
-
     axes = {"depths": list(of.depths), "weights": of.weights, "seeds": list(seeds)}
     # A grid sets by itself what selects, and measures every choice.
     free = {*PLAIN, "reading", "groups", "weights", "depth", "weight"}
@@ -298,8 +295,8 @@ def map_piece(strength: str, n_max: int) -> Piece:
 
     def make() -> Mapping[str, Any]:
         epochs = STRENGTHS[strength]
-        if epochs and not (RUNS / strength / "encoder.safetensors").is_file():
-            _pretrain("tiny", RUNS / strength, epochs)
+        if epochs:
+            pretrain("tiny", RUNS / strength, epochs)
         return piece.make()
 
     return dataclasses.replace(piece, make=make)
@@ -328,11 +325,6 @@ def _plain(content: Mapping[str, Any]) -> dict[str, Any]:
 def _mark(made_with: Mapping[str, Any]) -> str:
     """Name the folder of what was made with just this."""
     return hashlib.sha256(json.dumps(made_with, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def _pretrain(backbone: str, out: Path, epochs: int) -> None:
-    words = ["pretrain", "symbols", "--backbone", backbone, "--out", str(out), "--set", f"plan.epochs={epochs}"]
-    subprocess.run([sys.executable, "-m", "forktail", *words], check=True)
 
 
 def _hours(*folders: Path) -> float:

@@ -39,7 +39,6 @@ VIT = ("backbone.name=tiny",)
 VIT_ONLY = ("mae", "livt", "deit3")
 RESNET_WEIGHTS = RUNS / "resnet14"
 RESNET = ("backbone.name=resnet14", "backbone.input_size=28", f"backbone.weights={RESNET_WEIGHTS}/encoder.safetensors")
-PRETRAIN = ("pretrain", "symbols", "--backbone", "resnet14", "--out", str(RESNET_WEIGHTS), "--set", "plan.epochs=10")
 PLAN = ("plan.batch_size=32", "split.shots=quantile")
 GLYPHS = ("data.n_max=20", "data.imbalance=10", *PLAN)
 FASHION = ("data.n_max=200", "data.imbalance=100", *PLAN)
@@ -113,10 +112,16 @@ SETTINGS = {
 }
 
 
+def pretrain(backbone: str, out: Path, epochs: int) -> None:
+    """Make weights of the embedded symbols, unless they are there."""
+    if not (out / "encoder.safetensors").is_file():
+        words = ["pretrain", "symbols", "--backbone", backbone, "--out", str(out), "--set", f"plan.epochs={epochs}"]
+        subprocess.run([sys.executable, "-m", "forktail", *words], check=True)
+
+
 def pretrain_resnet() -> None:
     """Make the weights that ResNets start from, unless they are there."""
-    if not (RESNET_WEIGHTS / "encoder.safetensors").is_file():
-        subprocess.run([sys.executable, "-m", "forktail", *PRETRAIN], check=True)
+    pretrain("resnet14", RESNET_WEIGHTS, epochs=10)
 
 
 def measure(name: str) -> None:

@@ -260,7 +260,11 @@ class OSDTW(Method):
         """
         after = self._after_stage1(problem, engine, specialists, depth, weights)
         plans = engine.plans(after, reserve=self._output_flops(problem, depth))
-        raw = self._assemble(problem, engine, specialists, depth, weights, curvature, plans[0])
+        if depth == 0:
+            raw = fork(problem.network(problem.split), specialists, 0)
+        else:
+            shared = self._stage2(problem, engine, specialists, depth, weights, curvature, plans[0])
+            raw = self._assemble(problem, engine, specialists, shared, depth)
         if self.refinement == "balanced_softmax":
             make_softmax(problem, engine, raw, self.tau)
         # Refinement trains in place, and may find its result stored; what was assembled stays as it is.
@@ -375,26 +379,6 @@ class OSDTW(Method):
         tasks = WeightedTasks(network, task_losses(problem, self.tau), problem.split.tasks, weights)
         return TaughtTasks(tasks, specialists, self.teachers) if self.teachers else tasks
 
-    def _assemble(
-        self,
-        problem: Problem,
-        engine: Engine,
-        specialists: Sequence[Forked],
-        depth: int,
-        weights: Sequence[float],
-        curvature: list[npt.NDArray[np.float64]] | None,
-        plan: Plan,
-    ) -> Forked:
-        """Train the shared encoder (Stage 2) and fork it (Stage 3, eq. 15)."""
-        if depth == 0:
-            return fork(problem.network(problem.split), specialists, 0)
-        shared = self._stage2(problem, engine, specialists, depth, weights, curvature, plan)
-        if self.decoders == "stage2":
-            return fork(shared, None, depth)
-        assembled = fork(shared, specialists, depth)
-        _recompute_statistics(assembled, problem, engine)  # Stage 1's batch norm never saw this encoder's output
-        return assembled
-
     def _stage2(
         self,
         problem: Problem,
@@ -405,7 +389,7 @@ class OSDTW(Method):
         curvature: list[npt.NDArray[np.float64]] | None,
         plan: Plan,
     ) -> Forked:
-        """Train the shared network from where it starts (Stage 2)."""
+        """Train the shared encoder from where it starts (Stage 2)."""
         start = self._trunk(problem, depth)
         if self.stage2_start == "merged":
             curvature = curvature or Predicting(self, problem, engine).curvature(specialists)
@@ -413,6 +397,16 @@ class OSDTW(Method):
             _recompute_statistics(start, problem, engine)  # a mean of statistics is not that of the mean weights
         objective = self._joint(problem, start, specialists, weights)
         return engine.train("stage2", objective, problem.train, plan).network
+
+    def _assemble(
+        self, problem: Problem, engine: Engine, specialists: Sequence[Forked], shared: Forked, depth: int
+    ) -> Forked:
+        """Fork the shared network (Stage 3, eq. 15)."""
+        if self.decoders == "stage2":
+            return fork(shared, None, depth)
+        assembled = fork(shared, specialists, depth)
+        _recompute_statistics(assembled, problem, engine)  # Stage 1's batch norm never saw this encoder's output
+        return assembled
 
     def _refinement(
         self, problem: Problem, forked: Forked, specialists: Sequence[Forked]
