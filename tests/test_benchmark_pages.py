@@ -62,7 +62,7 @@ def test_a_piece_knows_what_it_was_made_with(load, tmp_path, monkeypatch):
     assert piece.state == "missing"
     piece.path.write_text(json.dumps({"made_with": piece.made_with}), encoding="utf-8")
     assert piece.state == "there"
-    other = evidence.grid_piece(piece.name, evidence.SETS["glyphs-50"], piece.hours)
+    other = evidence.grid_piece(piece.name, evidence.SETS["glyphs-50"])
     assert other.state == "changed"
 
 

@@ -243,6 +243,8 @@ class TestSummary:
                 "kendall": pytest.approx(slow_kendall([9, 1, 3, 5, 8, 7, 6], [4, 2, 1, 3, 4, 5, 6])),
                 "spearman_risk": pytest.approx(1),
                 "kendall_risk": pytest.approx(1),
+                "spearman_risk_of_weights": pytest.approx(1),
+                "spearman_risk_of_depths": pytest.approx(1),
                 "search_regret": -37.5,
                 "oracle_regret": 12.5,
                 "gain": 37.5,
@@ -256,6 +258,23 @@ class TestSummary:
             }
         ]
         assert found["gain"] == {"mean": 37.5, "low": None, "high": None, "bootstrap": None}
+
+    def test_the_order_of_weights_and_that_of_depths_are_apart(self):
+        """Right order along the weights of both depths, wrong along the depths of all weights; s = 0 has no say."""
+        K = np.array([[0.0, 0, 0], [4, 5, 6], [1, 2, 3]])
+        for nothing in (0.0, 9.0):
+            risk = np.array([[nothing] * 3, [1, 2, 3], [4, 5, 6]])
+            half = np.full((3, 3), 0.5)
+            found = summed({0: K}, {0: dict.fromkeys(("validation", "test"), Measured(risk, half))})
+            assert found["spearman_risk_of_weights"]["mean"] == pytest.approx(1)
+            assert found["spearman_risk_of_depths"]["mean"] == pytest.approx(-1)
+
+    def test_one_weight_has_no_order_of_weights(self):
+        cells = Cells((0, 3, 6), (0.5,))
+        K, half = np.array([[1.0], [2.0], [3.0]]), np.full((3, 1), 0.5)
+        found = summed({0: K}, {0: dict.fromkeys(("validation", "test"), Measured(K, half))}, cells)
+        assert found["spearman_risk_of_weights"]["mean"] is None
+        assert found["spearman_risk_of_depths"]["mean"] == pytest.approx(1)
 
     def test_it_is_json_and_has_every_measure(self):
         found = summed(*draw(4))

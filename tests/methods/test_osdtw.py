@@ -427,7 +427,7 @@ def test_both_tasks_start_from_the_problems_weights_and_see_all_images(fit, prob
 
 
 def test_a_task_may_see_its_own_images_alone(fit):
-    _, engine = fit(stage1_images="own", reading="general")
+    _, engine = fit(stage1_images="own", stage1_epochs="plan", reading="general")
     steps = {record["stage"]: record["steps"] for record in engine.manifest if "steps" in record}
     assert steps == {"stage1-head": 2 * (26 // 8), "stage1-tail": 2 * 1, "stage2": 2 * 4, "refinement": 4}
 
@@ -436,6 +436,12 @@ def test_the_stages_have_lengths_of_their_own(fit):
     _, engine = fit(stage1_epochs=1, stage2_epochs=3, refinement_epochs=4, depth=1)
     steps = {record["stage"]: record["steps"] for record in engine.manifest if "steps" in record}
     assert steps == {"stage1-head": 4, "stage1-tail": 4, "stage2": 12, "refinement": 16}
+
+
+@pytest.mark.parametrize(("planned", "short"), [(0, 0), (1, 1), (2, 1), (16, 2), (20, 2), (21, 3)])
+def test_stage_1_is_by_default_an_eighth_of_the_plan_but_not_nothing(fit, planned, short):
+    _, engine = fit(dataclasses.replace(PLAN, epochs=planned), depth=1, stage2_epochs=0, refinement_epochs=0, damping=1)
+    assert [record["steps"] for record in engine.manifest[:2]] == [4 * short, 4 * short]
 
 
 def test_refinement_is_by_default_three_tenths_of_the_plan(fit):
@@ -498,7 +504,7 @@ def test_refinement_trains_the_decoders_alone_and_the_manifest_says_so(fit):
 
 @pytest.mark.parametrize("decoders", ["stage1", "stage2"])
 def test_depth_0_is_two_separate_networks(fit, decoders):
-    predictor, engine = fit(depth=0, decoders=decoders, refinement_epochs=0)
+    predictor, engine = fit(depth=0, decoders=decoders, stage1_epochs="plan", refinement_epochs=0)
     assert stages(engine) == ["stage1-head", "stage1-tail", "moments", "refinement"]
     assert not list(predictor.network.shared.parameters())
     for task, name in enumerate(("stage1-head", "stage1-tail")):
@@ -507,6 +513,29 @@ def test_depth_0_is_two_separate_networks(fit, decoders):
             layer = key.removeprefix("layers.")
             expected = alone[f"shared.{layer}" if layer != key else f"branches.0.{key}"]
             torch.testing.assert_close(value, expected, rtol=0, atol=0)
+
+
+def test_depth_0_trains_each_task_on_for_as_long_as_stage_1_was_shorter(fit, problem, plain, inputs):
+    """The length is that of a shared Stage 2; each network goes on alone from where its Stage 1 ended."""
+    predictor, engine = fit(depth=0, stage1_epochs=1, stage2_epochs=5, refinement_epochs=0)
+    assert stages(engine) == ["stage1-head", "stage1-tail", "moments", "stage2", "refinement"]
+    assert engine.manifest[3]["steps"] == 4 * 4
+    assert not list(predictor.network.shared.parameters())
+    before, after = (
+        fit(depth=0, stage1_epochs=1, stage2_epochs=n, refinement_epochs=0)[0].network.double() for n in (1, 5)
+    )
+    labels = torch.tensor(plain.train.labels)
+    for task, classes in enumerate(problem.split.tasks):
+        targets = (labels[:, None] == torch.tensor(classes.tolist())).double()
+        loss = BalancedBCE(problem.counts, classes=classes)
+        with torch.no_grad():
+            losses = [loss(network.task_scores(inputs.double())[task], targets).mean() for network in (before, after)]
+        assert losses[1] < losses[0]
+
+
+def test_depth_0_with_stage_1s_decoders_is_stage_1(fit):
+    _, engine = fit(depth=0, decoders="stage1", stage1_epochs=1, stage2_epochs=3, refinement_epochs=0)
+    assert stages(engine) == ["stage1-head", "stage1-tail", "moments", "refinement"]
 
 
 def test_stage_2_may_share_no_more_than_is_selected(fit):
@@ -579,12 +608,13 @@ def test_a_budget_in_flops_is_spent_whatever_is_chosen(fit, depth):
 def test_a_budget_is_divided_by_what_the_epochs_would_cost(fit):
     """Twice the epochs in Stage 2, twice the compute, but for one step and for what Stage 1 could not know."""
     budget = 10 * fit()[1].flops
-    _, engine = fit(plan=dataclasses.replace(PLAN, flops=budget), depth=1, stage2_epochs=4, refinement_epochs=0)
+    options = {"depth": 1, "stage1_epochs": "plan"}
+    _, engine = fit(plan=dataclasses.replace(PLAN, flops=budget), **options, stage2_epochs=4, refinement_epochs=0)
     flops = {record["stage"]: record["flops"] for record in engine.manifest}
     each = flops["stage2"] / engine.manifest[-2]["steps"]
     assert flops["refinement"] == 0
     assert flops["stage1-head"] == pytest.approx(flops["stage1-tail"], abs=each)
-    network = fit(depth=1)[1].manifest  # the same networks for equal epochs: their costs per epoch
+    network = fit(**options)[1].manifest  # the same networks for equal epochs: their costs per epoch
     costs = {record["stage"]: record["flops"] for record in network}
     ratio = 2 * costs["stage2"] / costs["stage1-head"]
     assert flops["stage2"] == pytest.approx(ratio * flops["stage1-head"], abs=3 * each)
@@ -595,7 +625,7 @@ def test_a_budget_too_small_for_the_moments_is_refused(problem, make_engine):
 
 
 def test_its_stage_1_is_that_of_two_independent_networks(problem, make_engine, fit, unseen):
-    predictor, engine = fit(depth=0, refinement_epochs=0)
+    predictor, engine = fit(depth=0, stage1_epochs="plan", refinement_epochs=0)
     beside = make_engine(PLAN, cache=engine.cache)
     alone = Independent().fit(problem, beside).eval()
     assert [record["fingerprint"] for record in beside.manifest] == [

@@ -79,7 +79,10 @@ def unlike(fit, **options):
     ("options", "changed"),
     [
         ({"stage2_start": "merged"}, ["stage2", "refinement"]),
-        ({"stage2_start": "merged", "depth": 0}, ["refinement"]),  # no Stage 2: only the depth is another
+        (
+            {"stage2_start": "merged", "depth": 0},
+            ["stage2", "refinement"],
+        ),  # nothing to merge: only the depth is another
         ({"refinement": "balanced_softmax"}, ["offsets", "refinement"]),
         ({"teachers": 0.5}, ["stage2", "refinement"]),
         ({"calibration": True}, ["calibration"]),

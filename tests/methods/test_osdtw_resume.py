@@ -11,7 +11,8 @@ from forktail.fitting import fit
 
 SETTINGS = [
     "plan.epochs=2", "plan.batch_size=8", "backbone.name=tiny", "backbone.weights=random", "device=cpu",
-    "method.depth=3", "method.weights=3", "method.refinement_epochs=1", "checkpoint_seconds=0.0",
+    "method.depth=3", "method.weights=3", "method.stage1_epochs=plan", "method.refinement_epochs=1",
+    "checkpoint_seconds=0.0",
 ]  # fmt: skip
 
 # Steps after which a process dies: in the middle of the first stage, then of the second, and so on. A step counts for

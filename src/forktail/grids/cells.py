@@ -98,6 +98,16 @@ class Cells:
         rows, columns = zip(*self._entries, strict=True)
         return values[list(rows), list(columns)]
 
+    @cached_property
+    def depth_of(self) -> npt.NDArray[np.int64]:
+        """(n,) depth of each cell."""
+        return np.array([self.depths[row] for row, _ in self._entries])
+
+    @cached_property
+    def weight_of(self) -> FloatArray:
+        """(n,) weight of each cell; one of depth 0, which has none, is NaN."""
+        return np.array([self.weights[column] if self.depths[row] else np.nan for row, column in self._entries])
+
     def place(self, cell: int) -> dict[str, int | float | None]:
         """Say where a cell stands.
 

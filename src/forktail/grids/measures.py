@@ -30,6 +30,8 @@ MEASURES: dict[str, Range] = {
     "kendall": (-1, 1),
     "spearman_risk": (-1, 1),
     "kendall_risk": (-1, 1),
+    "spearman_risk_of_weights": (-1, 1),
+    "spearman_risk_of_depths": (-1, 1),
     "search_regret": _DIFFERENCE,
     "oracle_regret": _SHARE,
     "gain": _DIFFERENCE,
@@ -91,6 +93,29 @@ def correlation(predicted: FloatArray, measured: FloatArray, kind: Kind = "spear
         A, B = A.sum(axis=1), B.sum(axis=1)  # 2 (average rank) - n - 1
     squares = float((A**2).sum() * (B**2).sum())
     return float((A * B).sum()) / squares**0.5 if squares else None
+
+
+def correlation_within(
+    predicted: FloatArray, measured: FloatArray, rows: npt.NDArray[np.generic], kind: Kind = "spearman"
+) -> float | None:
+    """Rank correlation inside each row of a grid, averaged over the rows that have one.
+
+    Args:
+        predicted: (n,) one value per cell.
+        measured: (n,) one value per cell.
+        rows: (n,) which cells belong together; NaN belongs to none.
+        kind: As in `correlation`.
+
+    Returns:
+        From -1 to 1; None where no row has an order on both sides.
+
+    Example:
+        >>> correlation_within(np.array([1.0, 2.0, 9.0, 8.0]), np.array([5.0, 6.0, 1.0, 2.0]), np.array([0, 0, 1, 1]))
+        0.0
+    """
+    found = [correlation(predicted[rows == row], measured[rows == row], kind) for row in np.unique(rows[rows == rows])]
+    known = [one for one in found if one is not None]
+    return sum(known) / len(known) if known else None
 
 
 def oracle_regret(accuracy: FloatArray, selected: int) -> float:
@@ -333,6 +358,8 @@ def _measures(cells: Cells, of: _Seed) -> dict[str, float | None]:
         "kendall": correlation(of.K, of.error, "kendall"),
         "spearman_risk": correlation(of.K, of.risk, "spearman"),
         "kendall_risk": correlation(of.K, of.risk, "kendall"),
+        "spearman_risk_of_weights": correlation_within(of.K, of.risk, cells.depth_of),
+        "spearman_risk_of_depths": correlation_within(of.K, of.risk, cells.weight_of),
         "search_regret": search_regret(accuracy, of.validation_accuracy, selected),
         "oracle_regret": oracle_regret(accuracy, selected),
         "gain": gain(accuracy, selected, reference),

@@ -22,8 +22,8 @@ from forktail.training.engine import Engine
 class Independent(Method):
     """OSDTW's Stage 1 alone, its two networks side by side: what sharing has to beat, at twice the inference compute.
 
-    Equal to ``osdtw`` at depth 0 without refinement, and Stage 1 is trained once for both where they run in one
-    comparison at equal epochs.
+    Equal to ``osdtw`` at depth 0 without refinement and with a Stage 1 as long as the plan, which is trained once for
+    both where they run in one comparison at equal epochs.
 
     Args:
         rule: How outputs become predictions: ``margin`` is the paper's, ``posterior`` is exact.

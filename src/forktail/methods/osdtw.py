@@ -73,8 +73,10 @@ class OSDTW(Method):
         decoders: What a decoder starts from: its Stage-1 network (the paper's) or a copy of Stage 2's own layers.
         stage2: Stage 2 shares the ``whole`` trunk and is cut (the paper's), or only what is to be ``shared``.
         stage1_images: Stage 1 sees ``all`` images, those of the other task as negatives, or its ``own`` alone.
-        stage1_epochs: Length of Stage 1; None is the plan's.
-        stage2_epochs: Length of Stage 2; None is the plan's.
+        stage1_epochs: Length of Stage 1: epochs, as long as the ``plan`` (the paper's), or ``short``, an eighth of it,
+            which serves the statistics alone (docs/evidence.md).
+        stage2_epochs: Length of Stage 2; None is the plan's. Where nothing is to be shared, and decoders are Stage 2's,
+            each task's Stage-1 network goes on alone for as many epochs as that is longer than Stage 1.
         refinement_epochs: Length of the refinement; None is 0.3 of the plan's.
         tau: Strength of the logit adjustment in training.
         stage1_decay: lambda of a penalty lambda/2 |theta - theta_0|^2 on all of a Stage-1 network but its classifier,
@@ -95,7 +97,7 @@ class OSDTW(Method):
     summary = "head and tail task, shared to the depth and with the weight that a Fisher criterion predicts to be best"
     source = "OSDTW, Algorithm 1, eqs. 14 to 18"
     stages = ("stage1-head", "stage1-tail", "moments", "coupled", "stage2", "offsets", "refinement", "calibration")
-    compute = 3.3
+    compute = 1.4
 
     reading: Literal["sandwich", "naive", "average", "unequal", "general", "refined", "raw"] = "sandwich"
     fisher: Literal["empirical", "monte_carlo", "ggn"] = "empirical"
@@ -113,7 +115,7 @@ class OSDTW(Method):
     decoders: Literal["stage1", "stage2"] = "stage2"
     stage2: Literal["whole", "shared"] = "whole"
     stage1_images: Literal["all", "own"] = "all"
-    stage1_epochs: int | None = None
+    stage1_epochs: int | Literal["plan", "short"] = "short"
     stage2_epochs: int | None = None
     refinement_epochs: int | None = None
     tau: float = 1.0
@@ -127,7 +129,9 @@ class OSDTW(Method):
         check_choices(self)
         check_fraction(self, "teachers")
         check_not_negative(self, "tau", "stage1_decay")
-        check_whole(self, "depth", "groups", "stage1_epochs", "stage2_epochs", "refinement_epochs")
+        check_whole(self, "depth", "groups", "stage2_epochs", "refinement_epochs")
+        if isinstance(self.stage1_epochs, int):
+            check_whole(self, "stage1_epochs")
         check_whole(self, "weights", "coupled_units", "coupled_images", least=1)
         if self.weight is not None and not 0 < self.weight < 1:
             raise InputError(f"method.weight = {self.weight}", expected="a number inside (0, 1), the head's weight")
@@ -210,7 +214,7 @@ class OSDTW(Method):
                 remedy="set method.fisher_at=stage1 or midpoint",
             )
         images = [self._stage1_images(problem, task) for task in range(len(TASKS))]
-        epochs = _either(self.stage1_epochs, engine.plan.epochs)
+        epochs = self._stage1_epochs(engine)
         here = [(partial(self._alone, problem, task), images[task], epochs) for task in range(len(TASKS))]
         # What follows costs most at depth 1: all that is not needed then falls to Stage 2 and the refinement.
         depth = 1 if self.depth is None else self.depth
@@ -251,7 +255,7 @@ class OSDTW(Method):
             problem: The problem.
             engine: Trains; a Stage 2 that shares the whole trunk is trained once for all depths.
             specialists: The Stage-1 networks.
-            depth: s; at 0 Stage 1 is all there is before the refinement.
+            depth: s; at 0 the Stage-1 networks, after Stage 2 has trained each alone where Stage 1 was shorter.
             weights: One per task, their sum 1.
             curvature: Of `criterion`, for a Stage 2 that starts from the merged weights; None loads it.
 
@@ -261,7 +265,7 @@ class OSDTW(Method):
         after = self._after_stage1(problem, engine, specialists, depth, weights)
         plans = engine.plans(after, reserve=self._output_flops(problem, depth))
         if depth == 0:
-            raw = fork(problem.network(problem.split), specialists, 0)
+            raw = self._nothing_shared(problem, engine, specialists, plans[:-1])
         else:
             shared = self._stage2(problem, engine, specialists, depth, weights, curvature, plans[0])
             raw = self._assemble(problem, engine, specialists, shared, depth)
@@ -311,6 +315,12 @@ class OSDTW(Method):
     def _read_by(self) -> Rule:
         return "adjusted" if self.refinement == "balanced_softmax" else self.rule
 
+    def _stage1_epochs(self, engine: Engine) -> int:
+        if isinstance(self.stage1_epochs, int):
+            return self.stage1_epochs
+        epochs = engine.plan.epochs
+        return epochs if self.stage1_epochs == "plan" else min(max(round(epochs / 8), 1), epochs)
+
     def _check(self, problem: Problem) -> None:
         check_two_tasks(problem, self.name)
         units = problem.backbone().depth
@@ -336,18 +346,22 @@ class OSDTW(Method):
     def _after_stage1(
         self, problem: Problem, engine: Engine, specialists: Sequence[Forked], depth: int, weights: Sequence[float]
     ) -> list[tuple[Callable[[], Objective], Images, int]]:
-        """List Stage 2, which depth 0 does not need, and the refinement, on networks that are not trained."""
+        """List Stage 2, if it has anything to train, and the refinement, on networks that are not trained."""
         stage2 = _either(self.stage2_epochs, engine.plan.epochs)
+        if depth == 0:
+            stage2 = max(stage2 - self._stage1_epochs(engine), 0) if self.decoders == "stage2" else 0
         refinement = _either(self.refinement_epochs, round(0.3 * engine.plan.epochs))
 
         def joint() -> Objective:
+            if depth == 0:
+                return self._separate(problem, problem.network(problem.split, 0))
             return self._joint(problem, self._trunk(problem, depth), specialists, weights)
 
         def refined() -> Objective:
             return self._refinement(problem, problem.network(problem.split, depth), specialists)
 
         after: list[tuple[Callable[[], Objective], Images, int]] = [(refined, problem.train, refinement)]
-        return after if depth == 0 else [(joint, problem.train, stage2), *after]
+        return after if depth == 0 and stage2 == 0 else [(joint, problem.train, stage2), *after]
 
     def _output_flops(self, problem: Problem, depth: int) -> float:
         """Count what is computed of an assembled network for the offsets of a softmax and for the calibration."""
@@ -378,6 +392,19 @@ class OSDTW(Method):
         """Return the tasks' weighted sum, taught by the specialists if they are to teach."""
         tasks = WeightedTasks(network, task_losses(problem, self.tau), problem.split.tasks, weights)
         return TaughtTasks(tasks, specialists, self.teachers) if self.teachers else tasks
+
+    def _separate(self, problem: Problem, network: Forked) -> WeightedTasks:
+        """Return the tasks with no parameter in common, which need no weight."""
+        return WeightedTasks(network, task_losses(problem, self.tau), problem.split.tasks, [1.0] * len(TASKS))
+
+    def _nothing_shared(
+        self, problem: Problem, engine: Engine, specialists: Sequence[Forked], plans: Sequence[Plan]
+    ) -> Forked:
+        """Train each task's network on, if there is a plan for that: Stage 2 of depth 0."""
+        forked = fork(problem.network(problem.split), specialists, 0)
+        for plan in plans:
+            engine.train("stage2", self._separate(problem, forked), problem.train, plan)
+        return forked
 
     def _stage2(
         self,

@@ -69,6 +69,8 @@ class Record:
     kendall: Interval | None = None
     spearman_risk: Interval | None = None
     kendall_risk: Interval | None = None
+    spearman_risk_of_weights: Interval | None = None
+    spearman_risk_of_depths: Interval | None = None
     search_regret: Interval | None = None
     oracle_regret: Interval | None = None
     gain: Interval | None = None

@@ -16,6 +16,8 @@ PAGE = "grid.html"
 # Heading, digits after the point (None: three that count), and whether it is a difference.
 MEASURES: dict[str, tuple[str, int | None, bool]] = {
     "spearman_risk": ("Spearman, risk", 2, False),
+    "spearman_risk_of_weights": ("of weights", 2, False),
+    "spearman_risk_of_depths": ("of depths", 2, False),
     "spearman": ("Spearman, error", 2, False),
     "search_regret": ("search regret, points", 1, True),
     "gain": ("gain, points", 1, True),
