@@ -82,7 +82,7 @@ def unlike(fit, **options):
         (
             {"stage2_start": "merged", "depth": 0},
             ["stage2", "refinement"],
-        ),  # nothing to merge: only the depth is another
+        ),  # nothing to merge
         ({"refinement": "balanced_softmax"}, ["offsets", "refinement"]),
         ({"teachers": 0.5}, ["stage2", "refinement"]),
         ({"calibration": True}, ["calibration"]),
