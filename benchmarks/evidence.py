@@ -140,6 +140,23 @@ CONTESTANTS = (*BASELINES, "gpaco", "independent", "osdtw")
 EQUAL = ("glyphs-50", "mismatch-75", "fashion-50", "fashion-100", "wordnet-gloss")
 EQUAL_SEEDS = (0, 1, 2, 3, 4)
 NOT_FOR_TEXT = ("gpaco",)  # two views of each picture
+# What could make osdtw better, each option alone, on the validation part of development sets at equal compute.
+VARIANTS = (
+    "logit_adjustment",
+    "balanced_bce",
+    "osdtw",
+    "osdtw:stage1_epochs=plan",
+    "osdtw:decoders=stage1",
+    "osdtw:rule=margin",
+    "osdtw:stage2_start=merged",
+    "osdtw:teachers=0.5",
+    "osdtw:refinement=balanced_softmax",
+    "osdtw:refinement_epochs=0",
+    "osdtw:depth=0",
+    "osdtw:depth=3",
+)
+VARIANTS_OF = ("glyphs-10", "fashion-10")
+VARIANTS_EPOCHS = 30
 # The map of the best cell: how good the pretrained weights are, and how many images there are.
 STRENGTHS = {"random": 0, "weak": 1, "full": None}  # epochs of pretraining; None is the embedded weights
 SIZES = (10, 30)  # images of the largest class of 100, imbalance 10
@@ -239,8 +256,7 @@ def curve_piece(name: str, of: Set, lengths: Sequence[int]) -> Piece:
                 )
             for method in BASELINES:
                 for seed in CURVE_SEEDS:
-                    found = Run(place / "runs" / f"{method}-{seed}").read_object("validation.json")
-                    accuracy = found["accuracy"]["balanced"]
+                    accuracy = _on_validation(place / "runs" / f"{method}-{seed}")
                     rows.append({"method": method, "seed": seed, "epochs": epochs, "validation": accuracy})
         hours_of = _hours(*(RUNS / name / _mark(made_with)).glob("*/runs"))
         return {"data": of.data, "rows": rows, "cpu_hours": hours_of}
@@ -300,6 +316,34 @@ def equal_piece(name: str, of: Set) -> Piece:
     return Piece(name, of.role, make, made_with)
 
 
+def variants_piece(name: str, of: Set) -> Piece:
+    """Describe the comparison of the method's options on validation."""
+    settings = ["data.validation=true", *of.settings, f"plan.epochs={VARIANTS_EPOCHS}"]
+    axes = {"methods": list(VARIANTS), "seeds": list(CURVE_SEEDS)}
+    made_with = _plain({"settings": settings, **axes, **_defaults(VARIANTS)})
+
+    def make() -> Mapping[str, Any]:
+        with watcher() as progress:
+            found = forktail.compare(
+                of.data,
+                VARIANTS,
+                budget="compute",
+                seeds=CURVE_SEEDS,
+                settings=settings,
+                out=RUNS / name / _mark(made_with),
+                jobs=JOBS,
+                progress=progress,
+            )
+        rows = [
+            {"method": method["label"], "seed": one["seed"], "validation": _on_validation(found.path / run)}
+            for method in found.results["methods"]
+            for one, run in zip(method["per_seed"], method["runs"], strict=True)
+        ]
+        return {"data": of.data, "epochs": VARIANTS_EPOCHS, "rows": rows, "cpu_hours": _hours(found.path / "runs")}
+
+    return Piece(name, of.role, make, made_with)
+
+
 def map_piece(strength: str, n_max: int) -> Piece:
     """Describe a small grid for one quality of pretrained weights and one number of images."""
     of = glyphs(n_max, 10, "development", *_weights(strength), weights=3)
@@ -326,6 +370,11 @@ def _defaults(methods: Sequence[str]) -> dict[str, Any]:
     """Everything that settings do not say of a comparison: defaults of its methods and of a plan."""
     kinds = {method: dataclasses.asdict(find_method(Contestant.parse(method).method)()) for method in methods}
     return {"methods": kinds, "plan": dataclasses.asdict(Plan())}
+
+
+def _on_validation(run: Path) -> float:
+    accuracy: float = Run(run).read_object("validation.json")["accuracy"]["balanced"]
+    return accuracy
 
 
 def _plain(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -358,6 +407,8 @@ HOURS = {
     "grid-glyphs-10-paper": 0.4,
     "curve-fashion-10": 0.4,
     "curve-glyphs-10": 0.6,
+    "variants-fashion-10": 0.7,
+    "variants-glyphs-10": 1.0,
     "equal-glyphs-50": 2.1,
     "equal-mismatch-75": 1.9,
     "equal-wordnet-gloss": 1.2,
@@ -370,6 +421,7 @@ def pieces() -> dict[str, Piece]:
     found = [
         *(grid_piece(f"grid-{name}", of) for name, of in SETS.items()),
         *(curve_piece(f"curve-{name}", SETS[name], lengths) for name, lengths in CURVES.items()),
+        *(variants_piece(f"variants-{name}", SETS[name]) for name in VARIANTS_OF),
         *(map_piece(strength, size) for strength in STRENGTHS for size in SIZES),
         *(equal_piece(f"equal-{name}", SETS[name]) for name in EQUAL),
     ]

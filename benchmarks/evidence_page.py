@@ -43,6 +43,7 @@ def page(results: Path) -> str:
     if grids:
         parts += [_readings(grids), _prediction(grids), _ablation(grids), _dial(grids), _drift(grids)]
     parts += [_curve(name, result) for name, result in found.items() if name.startswith("curve-")]
+    parts += [_variants({name: result for name, result in found.items() if name.startswith("variants-")})]
     equal = {name: result for name, result in found.items() if name.startswith("equal-")}
     parts += [_equal(equal)] if equal else []
     parts += [_map(maps)] if maps else []
@@ -188,6 +189,36 @@ def _curve(name: str, result: Result) -> str:
         lines.append([f"`{method}`", *cells])
     title = f"## How long: {name.removeprefix('curve-')}\n\nBalanced accuracy on validation by epochs of training."
     return f"{title}\n\n{_table(['method', *map(str, lengths)], lines)}"
+
+
+def _variants(found: Mapping[str, Result]) -> str:
+    """Compare options of the method on validation, with what each has over its defaults."""
+    if not found:
+        return ""
+    lines = []
+    labels = list(dict.fromkeys(row["method"] for result in found.values() for row in result["rows"]))
+    by = {
+        (name, label): [row["validation"] for row in result["rows"] if row["method"] == label]
+        for name, result in found.items()
+        for label in labels
+    }
+    for label in labels:
+        line = [f"`{label}`"]
+        for name in found:
+            if not by[name, label]:
+                line += [NONE, ""]
+                continue
+            difference = 100 * (np.mean(by[name, label]) - np.mean(by[name, "osdtw"]))
+            line += [f"{100 * np.mean(by[name, label]):.1f}", "" if label == "osdtw" else f"{difference:+.1f}"]
+        lines.append(line)
+    head = ["method", *(title for name in found for title in (name.removeprefix("variants-"), "over `osdtw`"))]
+    first = next(iter(found.values()))
+    seeds = len({row["seed"] for row in first["rows"]})
+    return (
+        f"## Which options\n\nBalanced accuracy on validation at equal compute, {first['epochs']} epochs of"
+        f" cross-entropy, mean of {seeds} seeds: each option alone. Nothing here has seen test.\n\n"
+        + _table(head, lines)
+    )
 
 
 def _equal(equal: Mapping[str, Result]) -> str:
