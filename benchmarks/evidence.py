@@ -36,7 +36,7 @@ from forktail.comparing.contestant import Contestant
 from forktail.comparing.statistics import mean, standard_error
 from forktail.errors import InputError
 from forktail.files import write_atomically
-from forktail.grids.readings import PLAIN, READINGS, chosen_readings, default_reading
+from forktail.grids.readings import PLAIN, READINGS, chosen_readings
 from forktail.methods import find_method
 from forktail.methods.osdtw import OSDTW
 from forktail.run import Run
@@ -212,7 +212,7 @@ def grid_piece(name: str, of: Set, *, seeds: Sequence[int] = SEEDS) -> Piece:
     defaults = {key: value for key, value in dataclasses.asdict(OSDTW()).items() if key not in free}
     readings = {reading: READINGS[reading] for reading in chosen_readings("usual")}
     decides = {"settings": settings, **axes, "defaults": defaults, "plan": dataclasses.asdict(Plan())}
-    made_with = _plain({**decides, "readings": readings, "selects_by": default_reading()})
+    made_with = _plain({**decides, "readings": readings})
 
     def make() -> Mapping[str, Any]:
         if RESNET[0] in of.settings:

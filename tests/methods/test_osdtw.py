@@ -156,7 +156,7 @@ def test_the_criterion_is_written_for_every_depth_and_weight(fit):
 
 def test_what_the_criterion_was_computed_with_stands_beside_it(fit, problem):
     facts = fit(reading="general", damping="movement")[1].run.read_json("criterion.json")
-    assert (facts["reading"], facts["debiased"], facts["evaluation_prior"]) == ("general", True, "train")
+    assert (facts["reading"], facts["debiased"], facts["evaluation_prior"]) == ("general", False, "train")
     assert facts["images"] == len(problem.train)
     assert facts["damping"] > 0  # measured
     assert fit(damping=0.25, depth=1)[1].run.read_json("criterion.json")["damping"] == 0.25
@@ -211,7 +211,7 @@ def test_depth_and_weight_pin_one_cell(fit):
     "options",
     [
         *({"reading": reading, "damping": 0.0 if reading == "naive" else "movement"} for reading in READINGS),
-        {"reading": "general", "debiased": False},
+        {"reading": "general", "debiased": True},
         *({"reading": reading, "stage1_images": "own"} for reading in ("general", "unequal", "sandwich")),
         {"reading": "sandwich", "damping": 0.1},
     ],

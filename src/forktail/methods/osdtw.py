@@ -43,9 +43,10 @@ from forktail.training.stream import evaluation_batches
 class OSDTW(Method):
     """Train each task alone, predict the best shared depth and weight, share to there, fork, refine.
 
-    The defaults are ours until measurement decides them; `recipes/methods/osdtw-paper.toml` holds the paper's options.
-    Stage 1 stops long before its optimum, which ``general`` and ``movement`` suppose: they then choose by noise, or
-    by how far Stage 1 went. ``sandwich`` always selects weight 1/2 where it is not damped (docs/theory, section 6).
+    The defaults are what validation on the development sets of docs/evidence.md chose; the paper's options are in
+    `recipes/methods/osdtw-paper.toml`. Stage 1 stops long before its optimum, which ``general`` and ``movement``
+    suppose: they then choose by noise, or by how far Stage 1 went. ``sandwich`` always selects weight 1/2 where it is
+    not damped (docs/theory, section 6).
 
     Args:
         reading: Which form of the criterion selects (docs/theory).
@@ -55,7 +56,8 @@ class OSDTW(Method):
         fisher_at: Where gradients are taken: at the ``stage1`` solutions (the paper's), at the ``midpoint`` of their
             shared weights, under each task's own readout and classifier, or where ``stage2`` ends at weight 1/2, which
             is trained for that; distances are always those of Stage 1. ``refined`` and ``raw`` know ``stage1`` alone.
-        debiased: Subtract the sampling variance from the squared distance between the two solutions.
+        debiased: Subtract the sampling variance from the squared distance between the two solutions: right where
+            Stage 1 reached its optimum, and far too much where it stopped before (docs/theory, section 12).
         damping: Precision of the prior round the initial weights: a number, or ``movement`` to estimate it from how
             far Stage 1 moved.
         evaluation_prior: Class prior under which the criterion measures risk: ``train``, or ``uniform``, which is only
@@ -102,7 +104,7 @@ class OSDTW(Method):
     reading: Literal["sandwich", "naive", "average", "unequal", "general", "refined", "raw"] = "sandwich"
     fisher: Literal["empirical", "monte_carlo", "ggn"] = "empirical"
     fisher_at: Place = "stage1"
-    debiased: bool = True
+    debiased: bool = False
     damping: float | Literal["movement"] = 0.0
     evaluation_prior: Literal["train", "uniform"] = "train"
     depth: int | None = None
