@@ -93,9 +93,9 @@ def _readings(grids: Mapping[str, Result]) -> str:
 
 
 READING = """Spearman correlation with the validation risk of the refined networks: of all cells, and on average over
-sets of the cells of one depth ("of weights") and of one weight ("of depths"); and what a grid search on validation would
-have over the selected cell, in points. The default is, of those that lose less than a point to the search, the one that
-orders best; a tie goes to the reading with fewer covariances."""
+sets of the cells of one depth ("of weights") and of one weight ("of depths"); and what a grid search on validation
+would have over the selected cell, in points. The default is, of those that lose less than a point to the search, the
+one that orders best; a tie goes to the reading with fewer covariances."""
 
 
 def _mean(record: Mapping[str, Any] | None, measure: str) -> float | None:
