@@ -76,7 +76,7 @@ def _readings(grids: Mapping[str, Result]) -> str:
         means = [_mean(record, "spearman_risk") for record in records]
         others = ("spearman_risk_of_weights", "spearman_risk_of_depths", "search_regret")
         rows.append((reading, means, _overall(means), *(_overall([_mean(r, key) for r in records]) for key in others)))
-    rows.sort(key=lambda row: -2.0 if row[2] is None else -row[2])
+    rows.sort(key=lambda row: (np.inf if row[-1] is None else round(row[-1], 2), 2.0 if row[2] is None else -row[2]))
     head = [
         "reading",
         *(name.removeprefix("grid-") for name in development),
@@ -94,8 +94,8 @@ def _readings(grids: Mapping[str, Result]) -> str:
 
 READING = """Spearman correlation with the validation risk of the refined networks: of all cells, and on average over
 sets of the cells of one depth ("of weights") and of one weight ("of depths"); and what a grid search on validation
-would have over the selected cell, in points. The default is, of those that lose less than a point to the search, the
-one that orders best; a tie goes to the reading with fewer covariances."""
+would have over the selected cell, in points. The default is the first: the one that loses least to the search, of
+several that select the same cells the one that orders best, of those the one that needs fewer covariances."""
 
 
 def _mean(record: Mapping[str, Any] | None, measure: str) -> float | None:
