@@ -49,7 +49,7 @@ PAGE = ROOT / "docs" / "evidence.md"
 RUNS = Path("runs/evidence")
 JOBS = 2
 
-Role = Literal["development", "confirmation"]
+Role = Literal["development", "variant", "confirmation"]
 
 PLAN = ("plan.batch_size=32", "split.shots=quantile")
 TEXT = ("backbone.name=minilm", "backbone.frozen_units=3")
@@ -92,9 +92,10 @@ def fashion(imbalance: int, role: Role) -> Set:
     return Set("fashion-mnist", settings, role, curve="fashion-10")
 
 
-def with_method(of: Set, *options: str) -> Set:
-    """Return a set whose grid is trained with other options of the method."""
-    return dataclasses.replace(of, settings=(*of.settings, *(f"method.{option}" for option in options)))
+def variant(of: Set, *options: str) -> Set:
+    """Return a set whose grid is trained with other options of the method, and chooses nothing."""
+    settings = (*of.settings, *(f"method.{option}" for option in options))
+    return dataclasses.replace(of, settings=settings, role="variant")
 
 
 DEVELOPMENT = {
@@ -107,8 +108,8 @@ LONG = ("stage1_epochs=plan",)
 PAPER = (*LONG, "decoders=stage1", "rule=margin")
 SETS = {
     **DEVELOPMENT,
-    **{f"{name}-long": with_method(DEVELOPMENT[name], *LONG) for name in ("glyphs-10", "fashion-10")},
-    **{f"{name}-paper": with_method(DEVELOPMENT[name], *PAPER) for name in ("glyphs-10", "fashion-10")},
+    **{f"{name}-long": variant(DEVELOPMENT[name], *LONG) for name in ("glyphs-10", "fashion-10")},
+    **{f"{name}-paper": variant(DEVELOPMENT[name], *PAPER) for name in ("glyphs-10", "fashion-10")},
     "glyphs-50": glyphs(50, 50, "confirmation"),
     # Fewer epochs where there are more images: about as many steps.
     "glyphs-100": glyphs(100, 100, "confirmation", epochs=8),
@@ -224,7 +225,7 @@ def grid_piece(name: str, of: Set, *, seeds: Sequence[int] = SEEDS) -> Piece:
                 depths=of.depths,
                 seeds=seeds,
                 settings=settings,
-                out=RUNS / name / _mark(made_with),
+                out=RUNS / name / _mark({**made_with, "method": dataclasses.asdict(OSDTW())}),
                 cache=RUNS / "stages",
                 jobs=JOBS,
                 progress=progress,
@@ -339,7 +340,8 @@ def variants_piece(name: str, of: Set) -> Piece:
             for method in found.results["methods"]
             for one, run in zip(method["per_seed"], method["runs"], strict=True)
         ]
-        return {"data": of.data, "epochs": VARIANTS_EPOCHS, "rows": rows, "cpu_hours": _hours(found.path / "runs")}
+        facts = {"data": of.data, "epochs": VARIANTS_EPOCHS, "left_out": found.results["left_out"]}
+        return {**facts, "rows": rows, "cpu_hours": _hours(found.path / "runs")}
 
     return Piece(name, of.role, make, made_with)
 
@@ -448,7 +450,7 @@ def main() -> None:
     if unknown:
         parser.error(f"no such piece: {', '.join(unknown)}")
     RESULTS.mkdir(parents=True, exist_ok=True)
-    names = [name for name in asked.names or known if not asked.development or known[name].role == "development"]
+    names = [name for name in asked.names or known if not asked.development or known[name].role != "confirmation"]
     if asked.list:
         for piece in map(known.__getitem__, names):
             print(f"{piece.name:24} {piece.role:14} {piece.hours:.1f} h  {piece.state}")

@@ -75,8 +75,11 @@ def _readings(grids: Mapping[str, Result]) -> str:
             continue
         means = [_mean(record, "spearman_risk") for record in records]
         others = ("spearman_risk_of_weights", "spearman_risk_of_depths", "search_regret")
-        rows.append((reading, means, _overall(means), *(_overall([_mean(r, key) for r in records]) for key in others)))
-    rows.sort(key=lambda row: (np.inf if row[-1] is None else round(row[-1], 2), 2.0 if row[2] is None else -row[2]))
+        weights, depths, regret = (_overall([_mean(record, key) for record in records]) for key in others)
+        rows.append((reading, means, [_overall(means), weights, depths], regret))
+    rows.sort(
+        key=lambda row: (np.inf if row[3] is None else round(row[3], 2), 2.0 if row[2][0] is None else -row[2][0])
+    )
     head = [
         "reading",
         *(name.removeprefix("grid-") for name in development),
@@ -87,7 +90,7 @@ def _readings(grids: Mapping[str, Result]) -> str:
     ]
     lines = [
         [f"`{reading}`", *(_number(one, 2) for one in (*means, *overall)), _number(regret, 1)]
-        for reading, means, *overall, regret in rows
+        for reading, means, overall, regret in rows
     ]
     return f"## Which reading\n\n{READING}\n\n{_table(head, lines)}"
 
@@ -221,19 +224,17 @@ def _variants(found: Mapping[str, Result]) -> str:
         return ""
     lines = []
     labels = list(dict.fromkeys(row["method"] for result in found.values() for row in result["rows"]))
-    by = {
-        (name, label): [row["validation"] for row in result["rows"] if row["method"] == label]
-        for name, result in found.items()
-        for label in labels
-    }
+
+    def of(name: str, label: str) -> float | None:
+        values = [row["validation"] for row in found[name]["rows"] if row["method"] == label]
+        return 100 * sum(values) / len(values) if values else None
+
     for label in labels:
         line = [f"`{label}`"]
         for name in found:
-            if not by[name, label]:
-                line += [NONE, ""]
-                continue
-            difference = 100 * (np.mean(by[name, label]) - np.mean(by[name, "osdtw"]))
-            line += [f"{100 * np.mean(by[name, label]):.1f}", "" if label == "osdtw" else f"{difference:+.1f}"]
+            value, default = of(name, label), of(name, "osdtw")
+            compared = None if label == "osdtw" or value is None or default is None else f"{value - default:+.1f}"
+            line += [_number(value, 1), compared or ""]
         lines.append(line)
     head = ["method", *(title for name in found for title in (name.removeprefix("variants-"), "over `osdtw`"))]
     first = next(iter(found.values()))
@@ -242,6 +243,7 @@ def _variants(found: Mapping[str, Result]) -> str:
         f"## Which options\n\nBalanced accuracy on validation at equal compute, {first['epochs']} epochs of"
         f" cross-entropy, mean of {seeds} seeds: each option alone. Nothing here has seen test.\n\n"
         + _table(head, lines)
+        + _left_out(found)
     )
 
 
@@ -263,11 +265,15 @@ def _equal(equal: Mapping[str, Result]) -> str:
         + _table(["set", "epochs", *(f"`{method}`" for method in methods)], accuracies)
         + "\n\nWhat `osdtw` has over each, in points, paired by seed:\n\n"
         + _table(["set", *(f"over `{method}`" for method in others)], gains)
-        + "".join(
-            f"\n\nLeft out of {name.removeprefix('equal-')}: `{run['label']}`, seed {run['seed']}: {run['reason']}"
-            for name, result in equal.items()
-            for run in result["left_out"]
-        )
+        + _left_out(equal)
+    )
+
+
+def _left_out(found: Mapping[str, Result]) -> str:
+    return "".join(
+        f"\n\nLeft out of {name.partition('-')[2]}: `{run['label']}`, seed {run['seed']}: {run['reason']}"
+        for name, result in found.items()
+        for run in result["left_out"]
     )
 
 

@@ -17,9 +17,10 @@ from forktail.training.plan import Plan
 BACKBONE = BackboneSpec("tiny")
 COUNTS = [4, 3, 2, 2, 1]
 SHUFFLED = Shuffled()
+ALL_OF_OSDTW = {"reading": "refined", "damping": 0.1, "refinement": "balanced_softmax", "calibration": True}
 OPTIONAL_STAGES = {  # by what a method asks for all that it states
-    "osdtw": {"reading": "refined", "damping": 0.1, "refinement": "balanced_softmax", "calibration": True},
-    "ride": {"routing": True, "teacher_experts": 4},
+    "osdtw": [ALL_OF_OSDTW, {**ALL_OF_OSDTW, "depth": 0}],
+    "ride": [{"routing": True, "teacher_experts": 4}],
 }
 
 
@@ -77,5 +78,9 @@ def test_stages_that_wait_for_an_option_are_those_that_it_states(real_problem, t
     without = {record["stage"] for record in asked_by(kind(), real_problem, tmp_path / "default").manifest}
     assert without < set(kind.stages)
     with_held_out = dataclasses.replace(real_problem, val=real_problem.train)
-    engine = asked_by(kind(**OPTIONAL_STAGES[name]), with_held_out, tmp_path / "all")
-    assert tuple(record["stage"] for record in engine.manifest) == kind.stages
+    seen = []
+    for number, options in enumerate(OPTIONAL_STAGES[name]):
+        engine = asked_by(kind(**options), with_held_out, tmp_path / f"all{number}")
+        seen.append([record["stage"] for record in engine.manifest])
+        assert seen[-1] == [stage for stage in kind.stages if stage in seen[-1]]  # in that order
+    assert set().union(*seen) == set(kind.stages)

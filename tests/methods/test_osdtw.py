@@ -1,5 +1,6 @@
 """OSDTW, option by option. All fits share one stage cache, so a stage that an option leaves alone is trained once."""
 
+import copy
 import csv
 import dataclasses
 import functools
@@ -24,6 +25,7 @@ from forktail.methods.independent import Independent
 from forktail.methods.osdtw import OSDTW
 from forktail.predictor import save_predictor
 from forktail.theory import READINGS, CoupledMoments, criterion_table, movement_damping, refined_table
+from forktail.training.engine import Engine
 from forktail.training.objective import Batch
 from forktail.training.plan import Plan
 from forktail.training.randomness import seed_of
@@ -285,7 +287,7 @@ def leave_one_out(problem, engine, reading):
 @pytest.mark.parametrize("reading", ["sandwich", "general"])
 def test_the_errors_are_those_of_eight_tables_that_leave_out_a_group(fit, problem, reading):
     """Equal groups: (G - 1) / G times the sum of squares of the replicates round their mean."""
-    _, engine = fit(reading=reading)
+    _, engine = fit(reading=reading, debiased=True)
     whole, *replicates = leave_one_out(problem, engine, reading)
     rows = table(engine)
     np.testing.assert_allclose([row["total"] for row in rows], whole.ravel(), rtol=1e-4)
@@ -518,11 +520,18 @@ def test_depth_0_is_two_separate_networks(fit, decoders):
 def test_depth_0_trains_each_task_on_for_as_long_as_stage_1_was_shorter(fit, problem, plain, inputs):
     """The length is that of a shared Stage 2; each network goes on alone from where its Stage 1 ended."""
     predictor, engine = fit(depth=0, stage1_epochs=1, stage2_epochs=5, refinement_epochs=0)
-    assert stages(engine) == ["stage1-head", "stage1-tail", "moments", "stage2", "refinement"]
-    assert engine.manifest[3]["steps"] == 4 * 4
+    assert stages(engine) == ["stage1-head", "stage1-tail", "moments", "stage2-head", "stage2-tail", "refinement"]
+    assert [record["steps"] for record in engine.manifest[3:5]] == [4 * 4, 4 * 4]
     assert not list(predictor.network.shared.parameters())
+    for task, name in enumerate(("stage2-head", "stage2-tail")):
+        alone = stage(engine, name)
+        for key, value in own_layers(predictor.network.state_dict(), task).items():
+            layer = key.removeprefix("layers.")
+            expected = alone[f"shared.{layer}" if layer != key else f"branches.0.{key}"]
+            torch.testing.assert_close(value, expected, rtol=0, atol=0)
     before, after = (
-        fit(depth=0, stage1_epochs=1, stage2_epochs=n, refinement_epochs=0)[0].network.double() for n in (1, 5)
+        copy.deepcopy(fit(depth=0, stage1_epochs=1, stage2_epochs=n, refinement_epochs=0)[0].network).double()
+        for n in (1, 5)
     )
     labels = torch.tensor(plain.train.labels)
     for task, classes in enumerate(problem.split.tasks):
@@ -531,6 +540,33 @@ def test_depth_0_trains_each_task_on_for_as_long_as_stage_1_was_shorter(fit, pro
         with torch.no_grad():
             losses = [loss(network.task_scores(inputs.double())[task], targets).mean() for network in (before, after)]
         assert losses[1] < losses[0]
+
+
+def test_depth_0_goes_on_from_where_stage_1_ended(problem, make_engine, monkeypatch):
+    """Seen by the engine: what Stage 2 is given to train is what Stage 1 left, and Stage 1's own networks stay."""
+    engine, given, train = make_engine(PLAN), {}, Engine.train
+
+    def watched(self, stage, objective, *arguments, **named):
+        given[stage] = copy.deepcopy(objective.network.state_dict())
+        return train(self, stage, objective, *arguments, **named)
+
+    monkeypatch.setattr(Engine, "train", watched)
+    method = OSDTW(depth=0, stage1_epochs=1, stage2_epochs=3, refinement_epochs=0, weights=3)
+    specialists = method.specialists(problem, engine)
+    ended = [copy.deepcopy(network.state_dict()) for network in specialists]
+    method.cell(problem, engine, specialists, 0, (0.5, 0.5))
+    for name, network, before in zip(("head", "tail"), specialists, ended, strict=True):
+        for key, value in before.items():
+            torch.testing.assert_close(given[f"stage2-{name}"][key], value, rtol=0, atol=0)
+            torch.testing.assert_close(network.state_dict()[key], value, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("options", [{"stage1_epochs": "plan"}, {"decoders": "stage1"}], ids=str)
+def test_a_budget_of_which_nothing_is_left_to_train_ends_after_stage_1(fit, options):
+    budget = 3 * fit()[1].flops
+    _, engine = fit(plan=dataclasses.replace(PLAN, flops=budget), depth=0, refinement_epochs=0, **options)
+    step = max(record["flops"] / record["steps"] for record in engine.manifest if record.get("steps"))
+    assert 0 <= budget - engine.flops < 3 * step
 
 
 def test_depth_0_with_stage_1s_decoders_is_stage_1(fit):
@@ -645,7 +681,8 @@ def test_a_weight_that_trains_one_task_only_is_refused(weight):
     [("weights", 0), ("groups", -1), ("groups", 1),
      ("damping", -1.0), ("damping", -1), ("damping", float("nan")), ("damping", float("inf")),
      ("coupled_units", 0), ("coupled_images", 0),
-     ("depth", -1), ("stage1_epochs", -1), ("stage2_epochs", -1), ("refinement_epochs", -1)],
+     ("depth", -1), ("stage1_epochs", -1), ("stage1_epochs", None), ("stage1_epochs", 2.5),
+     ("stage2_epochs", -1), ("refinement_epochs", -1)],
 )  # fmt: skip
 def test_a_senseless_value_is_refused_by_name(option, value):
     with pytest.raises(InputError, match=rf"method\.{option} = {value}; expected "):

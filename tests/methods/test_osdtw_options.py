@@ -79,10 +79,6 @@ def unlike(fit, **options):
     ("options", "changed"),
     [
         ({"stage2_start": "merged"}, ["stage2", "refinement"]),
-        (
-            {"stage2_start": "merged", "depth": 0},
-            ["stage2", "refinement"],
-        ),  # nothing to merge
         ({"refinement": "balanced_softmax"}, ["offsets", "refinement"]),
         ({"teachers": 0.5}, ["stage2", "refinement"]),
         ({"calibration": True}, ["calibration"]),
@@ -94,9 +90,19 @@ def test_an_option_changes_the_stages_that_it_speaks_of_and_no_other(fit, option
     assert unlike(fit, **options) == changed
 
 
+AT_DEPTH_0 = ("stage2-head", "stage2-tail")
+
+
+def test_at_depth_0_there_is_nothing_to_merge(fit):
+    marks = [
+        [r["fingerprint"] for r in fit(depth=0, stage2_start=start)[1].manifest] for start in ("pretrained", "merged")
+    ]
+    assert marks[0] == marks[1]
+
+
 def test_all_options_together_fit_save_and_load(fit, tmp_path, unseen):
     predictor, engine = fit(**EVERYTHING)
-    assert tuple(r["stage"] for r in engine.manifest) == OSDTW.stages
+    assert tuple(r["stage"] for r in engine.manifest) == tuple(s for s in OSDTW.stages if s not in AT_DEPTH_0)
     assert all(r["flops"] > 0 for r in engine.manifest)
     save_predictor(tmp_path, predictor)
     spec = read_spec(tmp_path)

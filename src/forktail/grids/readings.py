@@ -9,26 +9,26 @@ from typing import Any
 from forktail.errors import InputError, nearest
 from forktail.methods.osdtw import OSDTW
 
-PLAIN = {"fisher_at": "stage1", "debiased": True, "damping": 0.0, "evaluation_prior": "train", "fisher": "empirical"}
-_PLUG_IN = {"debiased": False}
+PLAIN = {"fisher_at": "stage1", "debiased": False, "damping": 0.0, "evaluation_prior": "train", "fisher": "empirical"}
+_DEBIASED = {"debiased": True}
 _DAMPED = {"damping": "movement"}
 
 # What differs from PLAIN. ``refined`` and ``raw`` multiply gradients of pairs of images, the others take a pass or two.
 READINGS: Mapping[str, Mapping[str, Any]] = {
     "sandwich": {"reading": "sandwich"},
-    "sandwich-plug-in": {"reading": "sandwich", **_PLUG_IN},
+    "sandwich-debiased": {"reading": "sandwich", **_DEBIASED},
     "sandwich-damped": {"reading": "sandwich", **_DAMPED},
-    "sandwich-damped-plug-in": {"reading": "sandwich", **_DAMPED, **_PLUG_IN},
+    "sandwich-damped-debiased": {"reading": "sandwich", **_DAMPED, **_DEBIASED},
     "sandwich-midpoint": {"reading": "sandwich", "fisher_at": "midpoint"},
     "sandwich-stage2": {"reading": "sandwich", "fisher_at": "stage2"},
     "naive": {"reading": "naive"},
-    "naive-plug-in": {"reading": "naive", **_PLUG_IN},
+    "naive-debiased": {"reading": "naive", **_DEBIASED},
     "average": {"reading": "average"},
     "unequal": {"reading": "unequal"},
     "general": {"reading": "general"},
-    "general-plug-in": {"reading": "general", **_PLUG_IN},
+    "general-debiased": {"reading": "general", **_DEBIASED},
     "general-damped": {"reading": "general", **_DAMPED},
-    "general-damped-plug-in": {"reading": "general", **_DAMPED, **_PLUG_IN},
+    "general-damped-debiased": {"reading": "general", **_DAMPED, **_DEBIASED},
     "general-midpoint": {"reading": "general", "fisher_at": "midpoint"},
     "general-stage2": {"reading": "general", "fisher_at": "stage2"},
     "general-uniform": {"reading": "general", "evaluation_prior": "uniform"},

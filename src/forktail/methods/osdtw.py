@@ -75,10 +75,10 @@ class OSDTW(Method):
         decoders: What a decoder starts from: its Stage-1 network (the paper's) or a copy of Stage 2's own layers.
         stage2: Stage 2 shares the ``whole`` trunk and is cut (the paper's), or only what is to be ``shared``.
         stage1_images: Stage 1 sees ``all`` images, those of the other task as negatives, or its ``own`` alone.
-        stage1_epochs: Length of Stage 1: epochs, as long as the ``plan`` (the paper's), or ``short``, an eighth of it,
-            which serves the statistics alone (docs/evidence.md).
+        stage1_epochs: Length of Stage 1: epochs, as long as the ``plan`` (the paper's), or ``short``, an eighth of it
+            but at least one epoch, which serves the statistics alone (docs/evidence.md).
         stage2_epochs: Length of Stage 2; None is the plan's. Where nothing is to be shared, and decoders are Stage 2's,
-            each task's Stage-1 network goes on alone for as many epochs as that is longer than Stage 1.
+            each task's Stage-1 network goes on alone, untaught, for as many epochs as that is longer than Stage 1.
         refinement_epochs: Length of the refinement; None is 0.3 of the plan's.
         tau: Strength of the logit adjustment in training.
         stage1_decay: lambda of a penalty lambda/2 |theta - theta_0|^2 on all of a Stage-1 network but its classifier,
@@ -98,7 +98,10 @@ class OSDTW(Method):
 
     summary = "head and tail task, shared to the depth and with the weight that a Fisher criterion predicts to be best"
     source = "OSDTW, Algorithm 1, eqs. 14 to 18"
-    stages = ("stage1-head", "stage1-tail", "moments", "coupled", "stage2", "offsets", "refinement", "calibration")
+    stages = (
+        *("stage1-head", "stage1-tail", "moments", "coupled", "stage2-head", "stage2-tail", "stage2"),
+        *("offsets", "refinement", "calibration"),
+    )
     compute = 1.4
 
     reading: Literal["sandwich", "naive", "average", "unequal", "general", "refined", "raw"] = "sandwich"
@@ -132,7 +135,7 @@ class OSDTW(Method):
         check_fraction(self, "teachers")
         check_not_negative(self, "tau", "stage1_decay")
         check_whole(self, "depth", "groups", "stage2_epochs", "refinement_epochs")
-        if isinstance(self.stage1_epochs, int):
+        if not isinstance(self.stage1_epochs, str):
             check_whole(self, "stage1_epochs")
         check_whole(self, "weights", "coupled_units", "coupled_images", least=1)
         if self.weight is not None and not 0 < self.weight < 1:
@@ -265,7 +268,9 @@ class OSDTW(Method):
             The network as it is assembled, and refined; not calibrated.
         """
         after = self._after_stage1(problem, engine, specialists, depth, weights)
-        plans = engine.plans(after, reserve=self._output_flops(problem, depth))
+        trains = any(epochs for _, _, epochs in after)
+        reserve = self._output_flops(problem, depth)
+        plans = engine.plans(after, reserve=reserve) if trains else [engine.plan.for_epochs(0) for _ in after]
         if depth == 0:
             raw = self._nothing_shared(problem, engine, specialists, plans[:-1])
         else:
@@ -318,10 +323,9 @@ class OSDTW(Method):
         return "adjusted" if self.refinement == "balanced_softmax" else self.rule
 
     def _stage1_epochs(self, engine: Engine) -> int:
-        if isinstance(self.stage1_epochs, int):
-            return self.stage1_epochs
-        epochs = engine.plan.epochs
-        return epochs if self.stage1_epochs == "plan" else min(max(round(epochs / 8), 1), epochs)
+        planned = engine.plan.epochs
+        lengths = {"plan": planned, "short": min(max(round(planned / 8), 1), planned)}
+        return lengths[self.stage1_epochs] if isinstance(self.stage1_epochs, str) else self.stage1_epochs
 
     def _check(self, problem: Problem) -> None:
         check_two_tasks(problem, self.name)
@@ -348,22 +352,23 @@ class OSDTW(Method):
     def _after_stage1(
         self, problem: Problem, engine: Engine, specialists: Sequence[Forked], depth: int, weights: Sequence[float]
     ) -> list[tuple[Callable[[], Objective], Images, int]]:
-        """List Stage 2, if it has anything to train, and the refinement, on networks that are not trained."""
+        """List Stage 2 and the refinement, on networks that are not trained."""
         stage2 = _either(self.stage2_epochs, engine.plan.epochs)
-        if depth == 0:
-            stage2 = max(stage2 - self._stage1_epochs(engine), 0) if self.decoders == "stage2" else 0
         refinement = _either(self.refinement_epochs, round(0.3 * engine.plan.epochs))
 
         def joint() -> Objective:
-            if depth == 0:
-                return self._separate(problem, problem.network(problem.split, 0))
             return self._joint(problem, self._trunk(problem, depth), specialists, weights)
 
         def refined() -> Objective:
             return self._refinement(problem, problem.network(problem.split, depth), specialists)
 
         after: list[tuple[Callable[[], Objective], Images, int]] = [(refined, problem.train, refinement)]
-        return after if depth == 0 and stage2 == 0 else [(joint, problem.train, stage2), *after]
+        if depth > 0:
+            return [(joint, problem.train, stage2), *after]
+        seen = [self._stage1_images(problem, task) for task in range(len(TASKS))]
+        longer = max(stage2 - self._stage1_epochs(engine), 0) if self.decoders == "stage2" else 0
+        alone = [(partial(specialist, problem, task, self.tau), images, longer) for task, images in enumerate(seen)]
+        return [*alone, *after] if longer else after
 
     def _output_flops(self, problem: Problem, depth: int) -> float:
         """Count what is computed of an assembled network for the offsets of a softmax and for the calibration."""
@@ -395,18 +400,17 @@ class OSDTW(Method):
         tasks = WeightedTasks(network, task_losses(problem, self.tau), problem.split.tasks, weights)
         return TaughtTasks(tasks, specialists, self.teachers) if self.teachers else tasks
 
-    def _separate(self, problem: Problem, network: Forked) -> WeightedTasks:
-        """Return the tasks with no parameter in common, which need no weight."""
-        return WeightedTasks(network, task_losses(problem, self.tau), problem.split.tasks, [1.0] * len(TASKS))
-
     def _nothing_shared(
         self, problem: Problem, engine: Engine, specialists: Sequence[Forked], plans: Sequence[Plan]
     ) -> Forked:
-        """Train each task's network on, if there is a plan for that: Stage 2 of depth 0."""
-        forked = fork(problem.network(problem.split), specialists, 0)
-        for plan in plans:
-            engine.train("stage2", self._separate(problem, forked), problem.train, plan)
-        return forked
+        """Put the tasks' networks side by side, each trained on alone if there is a plan for that."""
+        networks = list(specialists)
+        for task, plan in enumerate(plans):
+            objective = specialist(problem, task, self.tau)
+            objective.network.load_state_dict(specialists[task].state_dict())
+            seen = self._stage1_images(problem, task)
+            networks[task] = engine.train(f"stage2-{TASKS[task]}", objective, seen, plan).network
+        return fork(problem.network(problem.split), networks, 0)
 
     def _stage2(
         self,
