@@ -14,7 +14,7 @@ lint: .venv/ready          ## format, lint and types alone
 	$(BIN)/mypy
 
 pictures: demo             ## take the README's pictures of the demo's pages (needs Debian's chromium)
-	for page in compare.html runs/osdtw*-0/report.html; do \
+	for page in compare.html runs/osdtw-0/report.html; do \
 	  name=$$(basename $$page .html); \
 	  chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=1280,1750 \
 	    --screenshot=docs/$$name.png "file://$$(ls $(CURDIR)/runs/demo/$$page)"; \

@@ -14,7 +14,7 @@ import forktail
 from forktail.cli.comparison_table import print_comparison
 from forktail.cli.progress import watcher
 
-METHODS = ["osdtw:stage1_epochs=3:refinement_epochs=2", "logit_adjustment", "ce", "linear_probe"]
+METHODS = ["osdtw", "logit_adjustment", "ce", "linear_probe"]
 SETTINGS = ["data.n_max=20", "data.imbalance=10", "split.shots=quantile", "plan.epochs=15", "plan.batch_size=32"]
 SEEDS = [0, 1]
 

@@ -40,8 +40,5 @@ def test_both_pages_are_where_it_says(demo, capsys):
     module = example("demo")
     module.run_demo(demo, SMALL, [0])
     said = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
-    assert said[-2:] == [
-        str(demo / "compare.html"),
-        str(demo / "runs/osdtw-stage1_epochs-3-refinement_epochs-2-0/report.html"),
-    ]
+    assert said[-2:] == [str(demo / "compare.html"), str(demo / "runs/osdtw-0/report.html")]
     assert all(Path(path).is_file() for path in said[-2:])
