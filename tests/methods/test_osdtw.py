@@ -360,10 +360,11 @@ def dense_table(problem, engine, **options):
     return refined_table(coupled, weights=grid, n=len(images), **options)
 
 
-@pytest.mark.parametrize("reading", ["refined", "raw"])
-def test_the_coupled_readings_are_those_of_dense_matrices(fit, problem, reading):
-    _, engine = fit(reading=reading, damping=0.05, stage2="shared", weights=2)
-    expected = dense_table(problem, engine, damping=0.05, assembly=reading, stage2="shared").total
+@pytest.mark.parametrize(("reading", "debiased"), [("refined", True), ("raw", False)])
+def test_the_coupled_readings_are_those_of_dense_matrices(fit, problem, reading, debiased):
+    _, engine = fit(reading=reading, damping=0.05, debiased=debiased, stage2="shared", weights=2)
+    options = {"damping": 0.05, "debiased": debiased}
+    expected = dense_table(problem, engine, **options, assembly=reading, stage2="shared").total
     np.testing.assert_allclose([row["total"] for row in table(engine)], expected.ravel(), rtol=1e-4, atol=1e-7)
     facts = engine.run.read_json("criterion.json")
     assert (facts["reading"], facts["coupled_images"], facts["groups"]) == (reading, len(problem.train), [])
