@@ -36,7 +36,7 @@ from forktail.comparing.contestant import Contestant
 from forktail.comparing.statistics import mean, standard_error
 from forktail.errors import InputError
 from forktail.files import write_atomically
-from forktail.grids.readings import PLAIN, READINGS, chosen_readings
+from forktail.grids.readings import PLAIN, READINGS, chosen_readings, default_reading
 from forktail.methods import find_method
 from forktail.methods.osdtw import OSDTW
 from forktail.run import Run
@@ -204,16 +204,17 @@ class Piece:
         return "there" if same else "changed"
 
 
-def grid_piece(name: str, of: Set, *, seeds: Sequence[int] = SEEDS) -> Piece:
-    """Describe the grid of a set: every depth and weight, trained and measured."""
+def grid_piece(name: str, of: Set, *, seeds: Sequence[int] = SEEDS, readings: str | None = None) -> Piece:
+    """Describe the grid of a set: every depth and weight, trained and measured; to confirm, by the default reading."""
+    readings = readings or (default_reading() if of.role == "confirmation" else "usual")
     settings = [*of.settings, f"plan.epochs={of.epochs}"]
     axes = {"depths": list(of.depths), "weights": of.weights, "seeds": list(seeds)}
     # A grid sets by itself what selects, and measures every choice.
     free = {*PLAIN, "reading", "groups", "weights", "depth", "weight"}
     defaults = {key: value for key, value in dataclasses.asdict(OSDTW()).items() if key not in free}
-    readings = {reading: READINGS[reading] for reading in chosen_readings("usual")}
+    meant = {reading: READINGS[reading] for reading in chosen_readings(readings)}
     decides = {"settings": settings, **axes, "defaults": defaults, "plan": dataclasses.asdict(Plan())}
-    made_with = _plain({**decides, "readings": readings})
+    made_with = _plain({**decides, "readings": meant})
 
     def make() -> Mapping[str, Any]:
         if RESNET[0] in of.settings:
@@ -224,6 +225,7 @@ def grid_piece(name: str, of: Set, *, seeds: Sequence[int] = SEEDS) -> Piece:
                 weights=of.weights,
                 depths=of.depths,
                 seeds=seeds,
+                readings=readings,
                 settings=settings,
                 out=RUNS / name / _mark({**made_with, "method": dataclasses.asdict(OSDTW())}),
                 cache=RUNS / "stages",
@@ -349,7 +351,7 @@ def variants_piece(name: str, of: Set) -> Piece:
 def map_piece(strength: str, n_max: int) -> Piece:
     """Describe a small grid for one quality of pretrained weights and one number of images."""
     of = glyphs(n_max, 10, "development", *_weights(strength), weights=3)
-    piece = grid_piece(f"map-{strength}-{n_max}", of, seeds=SEEDS[:2])
+    piece = grid_piece(f"map-{strength}-{n_max}", of, seeds=SEEDS[:2], readings=default_reading())
 
     def make() -> Mapping[str, Any]:
         epochs = STRENGTHS[strength]
