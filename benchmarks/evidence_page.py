@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -65,40 +66,66 @@ Written by `python benchmarks/evidence.py --tables` from `benchmarks/results/evi
 
 def _readings(grids: Mapping[str, Result]) -> str:
     """Rank the readings by the validation part of the development sets."""
-    development = {name: result for name, result in grids.items() if result["role"] == "development"}
-    if not development:
+    rows = ranking(grids)
+    if not rows:
         return ""
-    rows = []
-    for reading in READINGS:
-        records = [_record(result, reading, "refined", "validation") for result in development.values()]
-        if all(record is None for record in records):
-            continue
-        means = [_mean(record, "spearman_risk") for record in records]
-        others = ("spearman_risk_of_weights", "spearman_risk_of_depths", "search_regret")
-        weights, depths, regret = (_overall([_mean(record, key) for record in records]) for key in others)
-        rows.append((reading, means, [_overall(means), weights, depths], regret))
-    rows.sort(
-        key=lambda row: (np.inf if row[3] is None else round(row[3], 2), 2.0 if row[2][0] is None else -row[2][0])
-    )
-    head = [
-        "reading",
-        *(name.removeprefix("grid-") for name in development),
-        "mean",
-        "of weights",
-        "of depths",
-        "regret",
-    ]
+    sets = [name.removeprefix("grid-") for name in grids if grids[name]["role"] == "development"]
+    head = ["reading", *sets, "mean", "of weights", "of depths", "regret"]
     lines = [
-        [f"`{reading}`", *(_number(one, 2) for one in (*means, *overall)), _number(regret, 1)]
-        for reading, means, overall, regret in rows
+        [f"`{row.reading}`", *(_number(one, 2) for one in (*row.by_set, *row.overall)), _number(row.regret, 1)]
+        for row in rows
     ]
     return f"## Which reading\n\n{READING}\n\n{_table(head, lines)}"
 
 
+@dataclass(frozen=True)
+class Ranked:
+    """What a reading is worth on the validation part of the development sets.
+
+    Args:
+        reading: Its name.
+        by_set: Spearman correlation with the risk, by set.
+        overall: Means over sets of that, of that among the cells of one depth, and among those of one weight.
+        regret: What a search has over the selected cell, mean over sets, in points.
+    """
+
+    reading: str
+    by_set: list[float | None]
+    overall: list[float | None]
+    regret: float | None
+
+
+def ranking(grids: Mapping[str, Result]) -> list[Ranked]:
+    """Order the readings as the default is chosen.
+
+    Args:
+        grids: Results of grids; those of development count.
+
+    Returns:
+        The best first; of those that are level to the digits that the page shows, the one that needs least.
+    """
+    development = [result for result in grids.values() if result["role"] == "development"]
+    rows = []
+    for reading in READINGS:
+        records = [_record(result, reading, "refined", "validation") for result in development]
+        if all(record is None for record in records):
+            continue
+        by_set = [_mean(record, "spearman_risk") for record in records]
+        others = ("spearman_risk_of_weights", "spearman_risk_of_depths", "search_regret")
+        weights, depths, regret = (_overall([_mean(record, key) for record in records]) for key in others)
+        rows.append(Ranked(reading, by_set, [_overall(by_set), weights, depths], regret))
+
+    def key(row: Ranked) -> tuple[float, float]:
+        regret, order = row.regret, row.overall[0]
+        return np.inf if regret is None else round(regret, 1), np.inf if order is None else -round(order, 2)
+
+    return sorted(rows, key=key)
+
+
 READING = """Spearman correlation with the validation risk of the refined networks: of all cells, and on average over
 sets of the cells of one depth ("of weights") and of one weight ("of depths"); and what a grid search on validation
-would have over the selected cell, in points. The default is the first: the one that loses least to the search, of
-several that select the same cells the one that orders best, of those the one that needs fewer covariances."""
+would have over the selected cell, in points. The default is the first: it loses least to the search, of those that lose
+as little it orders best, and of those that order as well, to two digits, it needs fewest covariances."""
 
 
 def _mean(record: Mapping[str, Any] | None, measure: str) -> float | None:

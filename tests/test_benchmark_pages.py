@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from forktail.grids.readings import default_reading
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
@@ -40,6 +42,14 @@ def test_what_the_page_shows_is_of_the_pieces_as_they_are(load):
     known = evidence.pieces()
     for path in evidence.RESULTS.glob("*.json"):
         assert known[path.stem].state == "there", f"run python benchmarks/evidence.py {path.stem}"
+
+
+def test_the_default_reading_is_the_one_that_validation_ranks_first(load):
+    evidence, page = load("evidence"), load("evidence_page")
+    grids = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in evidence.RESULTS.glob("grid-*.json")}
+    rows = page.ranking(grids)
+    assert len(rows) > 10
+    assert rows[0].reading == default_reading()
 
 
 @pytest.mark.parametrize(
