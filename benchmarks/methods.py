@@ -173,8 +173,9 @@ trained four times as long, with one seed; two tables below. What remains is com
   learns slowly, and two-stage methods take their second stage from the first.
 - `independent` pays for two trainings out of one budget. With four times of it it stays 2 to 6 points below: each of
   its networks has half the training, and shares nothing where all classes are characters. `osdtw` was 1 to 14 points
-  below `ce` on three of the four sets while its Stage 1 trained each task as long as the plan (`method.stage1_epochs=plan`);
-  with one of an eighth of that, which gives the rest to what is used in the end, it is above `ce` on all four.
+  below `ce` on three of the four sets while its Stage 1 trained each task as long as the plan
+  (`method.stage1_epochs=plan`); an eighth of that leaves the rest to what is used in the end, and puts it above `ce`
+  on all four.
 - `paco`, `gpaco` and `rsg` lack time for the most part: two views of an image and a queue, or a classifier of pairs
   that costs three times the ResNet-14 itself, leave them a quarter to three quarters of the steps. They gain 30 to 56
   points from four times the compute, and are then 3 to 14 points below `ce` still.

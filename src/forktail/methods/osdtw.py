@@ -44,9 +44,9 @@ class OSDTW(Method):
     """Train each task alone, predict the best shared depth and weight, share to there, fork, refine.
 
     The default reading is what validation on the development sets of docs/evidence.md chose, its other defaults are
-    ours; the paper's options are in `recipes/methods/osdtw-paper.toml`. Stage 1 stops long before its optimum, which ``general`` and ``movement``
-    suppose: they then choose by noise, or by how far Stage 1 went. ``sandwich`` always selects weight 1/2 where it is
-    not damped (docs/theory, section 6).
+    ours; the paper's options are in `recipes/methods/osdtw-paper.toml`. Stage 1 stops long before its optimum, which
+    ``general`` and ``movement`` suppose: they then choose by noise, or by how far Stage 1 went. ``sandwich`` always
+    selects weight 1/2 where it is not damped (docs/theory, section 6).
 
     Args:
         reading: Which form of the criterion selects (docs/theory).
