@@ -32,6 +32,7 @@ import torch
 
 import forktail
 from forktail.cli.progress import watcher
+from forktail.comparing.compare import Comparison
 from forktail.comparing.contestant import Contestant
 from forktail.comparing.statistics import mean, standard_error
 from forktail.errors import InputError
@@ -192,8 +193,7 @@ class Piece:
         if self.path.is_file():
             taken: float = json.loads(self.path.read_text(encoding="utf-8"))["cpu_hours"]
             return taken
-        kind, _, size = self.name.partition("-")
-        return {"10": 0.1, "30": 0.25}[size[-2:]] if kind == "map" else HOURS.get(self.name, OTHERWISE)
+        return HOURS.get(self.name, OTHERWISE)
 
     @property
     def state(self) -> str:
@@ -247,16 +247,7 @@ def curve_piece(name: str, of: Set, lengths: Sequence[int]) -> Piece:
         rows = []
         for epochs in lengths:
             place = RUNS / name / _mark(made_with) / str(epochs)
-            with watcher() as progress:
-                forktail.compare(
-                    of.data,
-                    BASELINES,
-                    seeds=CURVE_SEEDS,
-                    settings=[*settings, f"plan.epochs={epochs}"],
-                    out=place,
-                    jobs=JOBS,
-                    progress=progress,
-                )
+            _compare(of, BASELINES, CURVE_SEEDS, [*settings, f"plan.epochs={epochs}"], place, budget="epochs")
             for method in BASELINES:
                 for seed in CURVE_SEEDS:
                     accuracy = _on_validation(place / "runs" / f"{method}-{seed}")
@@ -302,17 +293,8 @@ def equal_piece(name: str, of: Set) -> Piece:
     def make() -> Mapping[str, Any]:
         if curve is None or epochs is None:
             raise InputError(f"no {path.name}", expected=f"curve-{of.curve}, which says how long {name} trains")
-        with watcher() as progress:
-            found = forktail.compare(
-                of.data,
-                methods,
-                budget="compute",
-                seeds=EQUAL_SEEDS,
-                settings=[*of.settings, f"plan.epochs={epochs}"],
-                out=RUNS / name / _mark(made_with),
-                jobs=JOBS,
-                progress=progress,
-            )
+        settings = [*of.settings, f"plan.epochs={epochs}"]
+        found = _compare(of, methods, EQUAL_SEEDS, settings, RUNS / name / _mark(made_with))
         rises = epochs == max(row["epochs"] for row in curve["rows"])
         return {**found.results, "epochs": epochs, "curve_rises": rises, "cpu_hours": _hours(found.path / "runs")}
 
@@ -326,17 +308,7 @@ def variants_piece(name: str, of: Set) -> Piece:
     made_with = _plain({"settings": settings, **axes, **_defaults(VARIANTS)})
 
     def make() -> Mapping[str, Any]:
-        with watcher() as progress:
-            found = forktail.compare(
-                of.data,
-                VARIANTS,
-                budget="compute",
-                seeds=CURVE_SEEDS,
-                settings=settings,
-                out=RUNS / name / _mark(made_with),
-                jobs=JOBS,
-                progress=progress,
-            )
+        found = _compare(of, VARIANTS, CURVE_SEEDS, settings, RUNS / name / _mark(made_with))
         rows = [
             {"method": method["label"], "seed": one["seed"], "validation": _on_validation(found.path / run)}
             for method in found.results["methods"]
@@ -376,6 +348,20 @@ def _defaults(methods: Sequence[str]) -> dict[str, Any]:
     return {"methods": kinds, "plan": dataclasses.asdict(Plan())}
 
 
+def _compare(
+    of: Set,
+    methods: Sequence[str],
+    seeds: Sequence[int],
+    settings: Sequence[str],
+    out: Path,
+    budget: Literal["epochs", "compute"] = "compute",
+) -> Comparison:
+    with watcher() as progress:
+        return forktail.compare(
+            of.data, methods, budget=budget, seeds=seeds, settings=settings, out=out, jobs=JOBS, progress=progress
+        )
+
+
 def _on_validation(run: Path) -> float:
     accuracy: float = Run(run).read_object("validation.json")["accuracy"]["balanced"]
     return accuracy
@@ -407,6 +393,7 @@ def _hours(*folders: Path) -> float:
 # What is not measured yet is estimated.
 HOURS = {
     **dict.fromkeys((f"grid-mismatch-{percent}" for percent in (0, 25, 75, 100)), 0.2),
+    **{f"map-{strength}-{size}": size / 120 for strength in STRENGTHS for size in SIZES},
     "grid-fashion-10-paper": 0.3,
     "grid-glyphs-10-paper": 0.4,
     "curve-fashion-10": 0.4,

@@ -505,17 +505,22 @@ def test_refinement_trains_the_decoders_alone_and_the_manifest_says_so(fit):
     assert engine.manifest[-1]["trained_parameters"] < engine.manifest[3]["trained_parameters"] + 75
 
 
-@pytest.mark.parametrize("decoders", ["stage1", "stage2"])
-def test_depth_0_is_two_separate_networks(fit, decoders):
-    predictor, engine = fit(depth=0, decoders=decoders, stage1_epochs="plan", refinement_epochs=0)
-    assert stages(engine) == ["stage1-head", "stage1-tail", "moments", "refinement"]
+def assert_side_by_side(predictor, engine, names):
+    """Nothing is shared, and each branch is the network that its stage left."""
     assert not list(predictor.network.shared.parameters())
-    for task, name in enumerate(("stage1-head", "stage1-tail")):
+    for task, name in enumerate(names):
         alone = stage(engine, name)
         for key, value in own_layers(predictor.network.state_dict(), task).items():
             layer = key.removeprefix("layers.")
             expected = alone[f"shared.{layer}" if layer != key else f"branches.0.{key}"]
             torch.testing.assert_close(value, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("decoders", ["stage1", "stage2"])
+def test_depth_0_is_two_separate_networks(fit, decoders):
+    predictor, engine = fit(depth=0, decoders=decoders, stage1_epochs="plan", refinement_epochs=0)
+    assert stages(engine) == ["stage1-head", "stage1-tail", "moments", "refinement"]
+    assert_side_by_side(predictor, engine, ("stage1-head", "stage1-tail"))
 
 
 def test_depth_0_trains_each_task_on_for_as_long_as_stage_1_was_shorter(fit, problem, plain, inputs):
@@ -523,13 +528,7 @@ def test_depth_0_trains_each_task_on_for_as_long_as_stage_1_was_shorter(fit, pro
     predictor, engine = fit(depth=0, stage1_epochs=1, stage2_epochs=5, refinement_epochs=0)
     assert stages(engine) == ["stage1-head", "stage1-tail", "moments", "stage2-head", "stage2-tail", "refinement"]
     assert [record["steps"] for record in engine.manifest[3:5]] == [4 * 4, 4 * 4]
-    assert not list(predictor.network.shared.parameters())
-    for task, name in enumerate(("stage2-head", "stage2-tail")):
-        alone = stage(engine, name)
-        for key, value in own_layers(predictor.network.state_dict(), task).items():
-            layer = key.removeprefix("layers.")
-            expected = alone[f"shared.{layer}" if layer != key else f"branches.0.{key}"]
-            torch.testing.assert_close(value, expected, rtol=0, atol=0)
+    assert_side_by_side(predictor, engine, ("stage2-head", "stage2-tail"))
     before, after = (
         copy.deepcopy(fit(depth=0, stage1_epochs=1, stage2_epochs=n, refinement_epochs=0)[0].network).double()
         for n in (1, 5)
