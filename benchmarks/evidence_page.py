@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from forktail.cli.grid_table import place
 from forktail.comparing.statistics import paired_difference
 from forktail.grids.readings import READINGS, default_reading
 
@@ -174,17 +175,14 @@ def _dial(grids: Mapping[str, Result]) -> str:
         return ""
     rows = []
     for percent, result in dial:
-        error = mean_error(result)
-        row, column = np.unravel_index(int(error.argmin()), error.shape)
         record = _record(result, default_reading(), "refined", "test")
         selected = [] if record is None or "reason" in record else [one["selected"] for one in record["by_seed"]]
-        middle = result["weights"].index(0.5)
         rows.append(
             [
                 f"{percent / 100:g}",
-                f"{result['depths'][row]}" + (f", {result['weights'][column]:.2g}" if row else ""),
-                "; ".join(dict.fromkeys(_place(one) for one in selected)) or NONE,
-                *(f"{100 * (1 - error[at, middle]):.1f}" for at in range(len(result["depths"]))),
+                _best(result),
+                "; ".join(dict.fromkeys(place(**one) for one in selected)) or NONE,
+                *_by_depth(result),
             ]
         )
     depths = [f"s = {depth}" for depth in dial[0][1]["depths"]]
@@ -230,6 +228,19 @@ def mean_error(result: Result, state: str = "refined", split: str = "test") -> n
         sums[depths.index(cell["depth"]), column] += 1 - cell[state][split][result["rule"]]["balanced"]
         seen[depths.index(cell["depth"]), column] += 1
     return sums / seen
+
+
+def _best(result: Result) -> str:
+    """Name the best cell of the refined networks on test, mean over seeds."""
+    error = mean_error(result)
+    row, column = np.unravel_index(int(error.argmin()), error.shape)
+    return place(result["depths"][row], result["weights"][column] if result["depths"][row] else None)
+
+
+def _by_depth(result: Result) -> list[str]:
+    """Write the balanced accuracy of the refined networks on test at weight 1/2, mean over seeds."""
+    error = mean_error(result)[:, result["weights"].index(0.5)]
+    return [f"{100 * (1 - one):.1f}" for one in error]
 
 
 def _curve(name: str, result: Result) -> str:
@@ -309,17 +320,14 @@ def _map(maps: Mapping[str, Result]) -> str:
     for strength, _, result in sorted(
         ((*_strength(name), result) for name, result in maps.items()), key=lambda one: one[:2]
     ):
-        error = mean_error(result)
-        row, column = np.unravel_index(int(error.argmin()), error.shape)
         record = _record(result, default_reading(), "refined", "test")
         known = record is not None and "reason" not in record
-        middle = result["weights"].index(0.5)
         lines.append(
             [
                 strength,
                 result["training_images"],
-                f"{result['depths'][row]}" + (f", {result['weights'][column]:.2g}" if row else ""),
-                *(f"{100 * (1 - error[at, middle]):.1f}" for at in range(len(result["depths"]))),
+                _best(result),
+                *_by_depth(result),
                 _interval(record["spearman_risk"], 2) if known and record is not None else NONE,
             ]
         )
@@ -352,10 +360,6 @@ def _record(result: Result, reading: str, state: str, split: str) -> dict[str, A
         if (record["reading"], record["state"], record["split"]) == wanted:
             return dict(record)
     return None
-
-
-def _place(cell: Mapping[str, Any]) -> str:
-    return f"{cell['depth']}" if cell["weight"] is None else f"{cell['depth']}, {cell['weight']:.2g}"
 
 
 def _points(found: Any) -> dict[str, Any]:

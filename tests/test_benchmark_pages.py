@@ -38,15 +38,15 @@ def test_pages_are_up_to_date(load, name):
 
 
 def test_what_the_page_shows_is_of_the_pieces_as_they_are(load):
-    evidence = load("evidence")
-    known = evidence.pieces()
-    for path in evidence.RESULTS.glob("*.json"):
+    pieces = load("evidence_pieces")
+    known = pieces.pieces()
+    for path in pieces.RESULTS.glob("*.json"):
         assert known[path.stem].state == "there", f"run python benchmarks/evidence.py {path.stem}"
 
 
 def test_the_default_reading_is_the_one_that_validation_ranks_first(load):
-    evidence, page = load("evidence"), load("evidence_page")
-    grids = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in evidence.RESULTS.glob("grid-*.json")}
+    pieces, page = load("evidence_pieces"), load("evidence_page")
+    grids = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in pieces.RESULTS.glob("grid-*.json")}
     rows = page.ranking(grids)
     assert len(rows) > 10
     assert rows[0].reading == default_reading()
@@ -62,22 +62,22 @@ def test_the_default_reading_is_the_one_that_validation_ranks_first(load):
     ],
 )
 def test_a_comparison_is_as_long_as_the_best_baseline_improves(load, values, expected):
-    assert load("evidence").converged(curve(*values)) == expected
+    assert load("evidence_pieces").converged(curve(*values)) == expected
 
 
 def test_a_piece_knows_what_it_was_made_with(load, tmp_path, monkeypatch):
-    evidence = load("evidence")
-    monkeypatch.setattr(evidence, "RESULTS", tmp_path)
-    piece = evidence.pieces()["grid-glyphs-10"]
+    pieces = load("evidence_pieces")
+    monkeypatch.setattr(pieces, "RESULTS", tmp_path)
+    piece = pieces.pieces()["grid-glyphs-10"]
     assert piece.state == "missing"
     piece.path.write_text(json.dumps({"made_with": piece.made_with}), encoding="utf-8")
     assert piece.state == "there"
-    other = evidence.grid_piece(piece.name, evidence.SETS["glyphs-50"])
+    other = pieces.grid_piece(piece.name, pieces.SETS["glyphs-50"])
     assert other.state == "changed"
 
 
 def test_what_selects_does_not_change_a_grid(load):
     """A grid measures every choice: another default reading leaves it as it is, another training does not."""
-    defaults = load("evidence").pieces()["grid-glyphs-10"].made_with["defaults"]
+    defaults = load("evidence_pieces").pieces()["grid-glyphs-10"].made_with["defaults"]
     assert not {"reading", "damping", "fisher_at", "groups", "weight"} & set(defaults)
     assert {"rule", "decoders", "stage1_epochs", "teachers"} <= set(defaults)

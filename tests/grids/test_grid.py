@@ -90,7 +90,7 @@ def test_the_margin_rule_is_another_reading_of_the_same_networks(made, pictures,
 
 
 def test_a_reading_predicts_what_fit_would_choose_by(made, pictures, tmp_path):
-    settings = ["data.validation=true", *SMALL, "method.reading=general", "method.weights=3"]
+    settings = ["data.validation=true", *SMALL, "method.reading=general", "method.damping=0", "method.weights=3"]
     run = fit(pictures, "osdtw", settings=settings, out=tmp_path / "run", cache=made.path / "stages")
     table = np.array(made.results["predicted"]["general"]["0"]["table"])
     rows = (run.path / "criterion.csv").read_text().splitlines()[1:]

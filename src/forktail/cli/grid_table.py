@@ -56,15 +56,27 @@ def grid_table(results: dict[str, Any]) -> Table:
         if "reason" in record:
             table.add_row(inert(record["reading"]), inert(record["reason"]))
             continue
-        cells = [_place(one["selected"]) for one in record["by_seed"]]
+        cells = [place(**one["selected"]) for one in record["by_seed"]]
         figures = (_figure(record[name], digits) for name, (_, digits) in COLUMNS.items())
         table.add_row(inert(record["reading"]), "; ".join(dict.fromkeys(cells)), *figures)
     return table
 
 
-def _place(cell: dict[str, Any]) -> str:
-    """Write depth and weight; what shares nothing has no weight."""
-    return f"{cell['depth']}" if cell["weight"] is None else f"{cell['depth']}, {cell['weight']:.2g}"
+def place(depth: int, weight: float | None) -> str:
+    """Write depth and weight.
+
+    Args:
+        depth: s.
+        weight: w; None where nothing is shared.
+
+    Returns:
+        Both, or the depth alone.
+
+    Example:
+        >>> place(3, 1 / 3), place(0, None)
+        ('3, 0.33', '0')
+    """
+    return f"{depth}" if weight is None else f"{depth}, {weight:.2g}"
 
 
 def _figure(found: dict[str, Any], digits: int) -> str:

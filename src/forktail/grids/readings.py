@@ -13,12 +13,16 @@ PLAIN = {"fisher_at": "stage1", "debiased": False, "damping": 0.0, "evaluation_p
 _DEBIASED = {"debiased": True}
 _DAMPED = {"damping": "movement"}
 
+# Powers of ten between none and what `movement` finds.
+_LIGHTLY = {f"damped-1e-{power}": {"damping": 10.0**-power} for power in (4, 3, 2)}
+
 # What differs from PLAIN. ``refined`` and ``raw`` multiply gradients of pairs of images, the others take a pass or two.
 READINGS: Mapping[str, Mapping[str, Any]] = {
     "sandwich": {"reading": "sandwich"},
     "sandwich-debiased": {"reading": "sandwich", **_DEBIASED},
     "sandwich-damped": {"reading": "sandwich", **_DAMPED},
     "sandwich-damped-debiased": {"reading": "sandwich", **_DAMPED, **_DEBIASED},
+    **{f"sandwich-{name}": {"reading": "sandwich", **options} for name, options in _LIGHTLY.items()},
     "sandwich-midpoint": {"reading": "sandwich", "fisher_at": "midpoint"},
     "sandwich-stage2": {"reading": "sandwich", "fisher_at": "stage2"},
     "naive": {"reading": "naive"},
@@ -29,6 +33,7 @@ READINGS: Mapping[str, Mapping[str, Any]] = {
     "general-debiased": {"reading": "general", **_DEBIASED},
     "general-damped": {"reading": "general", **_DAMPED},
     "general-damped-debiased": {"reading": "general", **_DAMPED, **_DEBIASED},
+    **{f"general-{name}": {"reading": "general", **options} for name, options in _LIGHTLY.items()},
     "general-midpoint": {"reading": "general", "fisher_at": "midpoint"},
     "general-stage2": {"reading": "general", "fisher_at": "stage2"},
     "general-uniform": {"reading": "general", "evaluation_prior": "uniform"},

@@ -45,8 +45,9 @@ class OSDTW(Method):
 
     The default reading is what validation on the development sets of docs/evidence.md chose, its other defaults are
     ours; the paper's options are in `recipes/methods/osdtw-paper.toml`. Stage 1 stops long before its optimum, which
-    ``general`` and ``movement`` suppose: they then choose by noise, or by how far Stage 1 went. ``sandwich`` always
-    selects weight 1/2 where it is not damped (docs/theory, section 6).
+    ``general`` and ``movement`` suppose: they then choose by noise, or by how far Stage 1 went. ``sandwich`` selects
+    weight 1/2 where it is not damped; damped, it gives more weight to the task with less curvature, as a rule the tail
+    (docs/theory, sections 7 and 12).
 
     Args:
         reading: Which form of the criterion selects (docs/theory).
@@ -58,8 +59,8 @@ class OSDTW(Method):
             is trained for that; distances are always those of Stage 1. ``refined`` and ``raw`` know ``stage1`` alone.
         debiased: Subtract the sampling variance from the squared distance between the two solutions: right where
             Stage 1 reached its optimum, and far too much where it stopped before (docs/theory, section 12).
-        damping: Precision of the prior round the initial weights: a number, or ``movement`` to estimate it from how
-            far Stage 1 moved.
+        damping: Precision of the prior round the initial weights, per image: a number, or ``movement`` to estimate it
+            from how far Stage 1 moved. ``naive`` knows none but 0.
         evaluation_prior: Class prior under which the criterion measures risk: ``train``, or ``uniform``, which is only
             an approximation (docs/theory, section 2).
         depth: Pin the shared depth.
@@ -108,7 +109,7 @@ class OSDTW(Method):
     fisher: Literal["empirical", "monte_carlo", "ggn"] = "empirical"
     fisher_at: Place = "stage1"
     debiased: bool = False
-    damping: float | Literal["movement"] = 0.0
+    damping: float | Literal["movement"] = 1e-4
     evaluation_prior: Literal["train", "uniform"] = "train"
     depth: int | None = None
     weight: float | None = None
