@@ -18,14 +18,13 @@ from evidence_sets import (
     EQUAL,
     EQUAL_SEEDS,
     LEAST_GAIN,
-    NOT_FOR_TEXT,
+    OPTIONS,
+    OPTIONS_EPOCHS,
+    OPTIONS_OF,
     SEEDS,
     SETS,
     SIZES,
     STRENGTHS,
-    VARIANTS,
-    VARIANTS_EPOCHS,
-    VARIANTS_OF,
     Role,
     Set,
     glyphs,
@@ -169,9 +168,11 @@ def converged(curve: Mapping[str, Any]) -> int:
 def equal_piece(name: str, of: Set) -> Piece:
     """Describe the comparison at equal compute, as long as the curve says."""
     path = RESULTS / f"curve-{of.curve}.json"
-    curve = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    curve = _found(path)
     epochs = None if curve is None else converged(curve)
-    methods = [method for method in CONTESTANTS if of.data != "wordnet-gloss" or method not in NOT_FOR_TEXT]
+    savings = [_found(RESULTS / f"savings-{one}.json") for one in OPTIONS_OF]
+    known = [one for one in savings if one is not None]
+    methods = list(dict.fromkeys([*CONTESTANTS, *([best_option(known)] if len(known) == len(savings) else [])]))
 
     axes = {"epochs": epochs, "seeds": list(EQUAL_SEEDS)}
     made_with = _plain({"settings": list(of.settings), **axes, **_defaults(methods)})
@@ -179,6 +180,10 @@ def equal_piece(name: str, of: Set) -> Piece:
     def make() -> Mapping[str, Any]:
         if curve is None or epochs is None:
             raise InputError(f"no {path.name}", expected=f"curve-{of.curve}, which says how long {name} trains")
+        if len(known) < len(savings):
+            raise InputError(
+                "a piece of savings is missing", expected=f"all of them, which say what else {name} trains"
+            )
         settings = [*of.settings, f"plan.epochs={epochs}"]
         found = _compare(of, methods, EQUAL_SEEDS, settings, RUNS / name / _mark(made_with))
         rises = epochs == max(row["epochs"] for row in curve["rows"])
@@ -187,23 +192,40 @@ def equal_piece(name: str, of: Set) -> Piece:
     return Piece(name, of.role, make, made_with)
 
 
-def variants_piece(name: str, of: Set) -> Piece:
-    """Describe the comparison of the method's options on validation."""
-    settings = ["data.validation=true", *of.settings, f"plan.epochs={VARIANTS_EPOCHS}"]
-    axes = {"methods": list(VARIANTS), "seeds": list(CURVE_SEEDS)}
-    made_with = _plain({"settings": settings, **axes, **_defaults(VARIANTS)})
+def options_piece(name: str, of: Set, methods: Sequence[str]) -> Piece:
+    """Describe a comparison of the method's options on validation."""
+    settings = ["data.validation=true", *of.settings, f"plan.epochs={OPTIONS_EPOCHS}"]
+    axes = {"methods": list(methods), "seeds": list(CURVE_SEEDS)}
+    made_with = _plain({"settings": settings, **axes, **_defaults(methods)})
 
     def make() -> Mapping[str, Any]:
-        found = _compare(of, VARIANTS, CURVE_SEEDS, settings, RUNS / name / _mark(made_with))
+        found = _compare(of, methods, CURVE_SEEDS, settings, RUNS / name / _mark(made_with))
         rows = [
             {"method": method["label"], "seed": one["seed"], "validation": _on_validation(found.path / run)}
             for method in found.results["methods"]
             for one, run in zip(method["per_seed"], method["runs"], strict=True)
         ]
-        facts = {"data": of.data, "epochs": VARIANTS_EPOCHS, "left_out": found.results["left_out"]}
+        facts = {"data": of.data, "epochs": OPTIONS_EPOCHS, "left_out": found.results["left_out"]}
         return {**facts, "rows": rows, "cpu_hours": _hours(found.path / "runs")}
 
     return Piece(name, of.role, make, made_with)
+
+
+def best_option(savings: Sequence[Mapping[str, Any]]) -> str:
+    """Return the contestant that is best on validation, on average over sets; `osdtw` unless another gains enough.
+
+    Args:
+        savings: Results of the pieces of that name, one per set.
+    """
+    methods = OPTIONS["savings"]
+
+    def of(method: str) -> float:
+        return sum(
+            mean([row["validation"] for row in result["rows"] if row["method"] == method]) or 0.0 for result in savings
+        ) / len(savings)
+
+    best = max(methods, key=of)
+    return best if of(best) >= of("osdtw") + LEAST_GAIN else "osdtw"
 
 
 def map_piece(strength: str, n_max: int) -> Piece:
@@ -230,7 +252,13 @@ def _weights(strength: str) -> tuple[str, ...]:
 
 def _defaults(methods: Sequence[str]) -> dict[str, Any]:
     """Everything that settings do not say of a comparison: defaults of its methods and of a plan."""
-    kinds = {method: dataclasses.asdict(find_method(Contestant.parse(method).method)()) for method in methods}
+
+    def of(contestant: Contestant) -> dict[str, Any]:
+        given = {option.partition("=")[0] for option in contestant.options}
+        options = dataclasses.asdict(find_method(contestant.method)())
+        return {key: value for key, value in options.items() if key not in given}
+
+    kinds = {method: of(Contestant.parse(method)) for method in methods}
     return {"methods": kinds, "plan": dataclasses.asdict(Plan())}
 
 
@@ -252,6 +280,11 @@ def _compare(
 def _on_validation(run: Path) -> float:
     accuracy: float = Run(run).read_object("validation.json")["accuracy"]["balanced"]
     return accuracy
+
+
+def _found(path: Path) -> dict[str, Any] | None:
+    content: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return content
 
 
 def _plain(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -283,13 +316,9 @@ HOURS = {
     **{f"map-{strength}-{size}": size / 120 for strength in STRENGTHS for size in SIZES},
     "grid-fashion-10-paper": 0.3,
     "grid-glyphs-10-paper": 0.4,
-    "curve-fashion-10": 0.4,
-    "curve-glyphs-10": 0.6,
-    "variants-fashion-10": 0.7,
-    "variants-glyphs-10": 1.0,
-    "equal-glyphs-50": 2.1,
-    "equal-mismatch-75": 1.9,
-    "equal-wordnet-gloss": 1.2,
+    **{f"savings-{name}": 0.4 for name in OPTIONS_OF},
+    "equal-mismatch-75": 2.2,
+    "equal-wordnet-gloss": 1.0,
 }
 OTHERWISE = 0.7
 
@@ -299,7 +328,7 @@ def pieces() -> dict[str, Piece]:
     found = [
         *(grid_piece(f"grid-{name}", of) for name, of in SETS.items()),
         *(curve_piece(f"curve-{name}", SETS[name], lengths) for name, lengths in CURVES.items()),
-        *(variants_piece(f"variants-{name}", SETS[name]) for name in VARIANTS_OF),
+        *(options_piece(f"{kind}-{name}", SETS[name], OPTIONS[kind]) for kind in OPTIONS for name in OPTIONS_OF),
         *(map_piece(strength, size) for strength in STRENGTHS for size in SIZES),
         *(equal_piece(f"equal-{name}", SETS[name]) for name in EQUAL),
     ]

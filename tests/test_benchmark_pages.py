@@ -65,6 +65,26 @@ def test_a_comparison_is_as_long_as_the_best_baseline_improves(load, values, exp
     assert load("evidence_pieces").converged(curve(*values)) == expected
 
 
+@pytest.mark.parametrize(
+    ("gains", "expected"),
+    [((0.02, 0.0), "osdtw:averaging=0.25"), ((0.02, -0.012), "osdtw"), ((-0.1, -0.1), "osdtw")],
+)
+def test_another_option_is_compared_if_it_gains_half_a_point_on_average_over_sets(load, gains, expected):
+    pieces = load("evidence_pieces")
+
+    def result(gain):
+        rows = [
+            {"method": method, "seed": seed, "validation": 0.6}
+            for method in pieces.OPTIONS["savings"]
+            for seed in (0, 1)
+        ]
+        for row in rows:
+            row["validation"] += gain if row["method"] == "osdtw:averaging=0.25" else 0.0
+        return {"rows": rows}
+
+    assert pieces.best_option([result(gain) for gain in gains]) == expected
+
+
 def test_a_piece_knows_what_it_was_made_with(load, tmp_path, monkeypatch):
     pieces = load("evidence_pieces")
     monkeypatch.setattr(pieces, "RESULTS", tmp_path)

@@ -28,6 +28,7 @@ EVERYTHING = {
     "stage2_start": "merged",
     "teachers": 0.5,
     "refinement": "balanced_softmax",
+    "averaging": 0.5,
     "calibration": True,
 }
 
@@ -81,6 +82,7 @@ def unlike(fit, **options):
         ({"stage2_start": "merged"}, ["stage2", "refinement"]),
         ({"refinement": "balanced_softmax"}, ["offsets", "refinement"]),
         ({"teachers": 0.5}, ["stage2", "refinement"]),
+        ({"averaging": 0.5}, ["stage2", "refinement"]),
         ({"calibration": True}, ["calibration"]),
         ({"stage1_decay": 0.1}, ["stage1-head", "stage1-tail", "moments"]),  # this assembly takes nothing of them
     ],
@@ -117,6 +119,19 @@ def test_all_options_together_spend_a_budget(fit):
         _, engine = fit(plan=dataclasses.replace(PLAN, flops=budget), **{**EVERYTHING, "depth": depth})
         step = max(r["flops"] / r["steps"] for r in engine.manifest if r.get("steps"))
         assert 0 <= budget - engine.flops < step * len(engine.manifest)
+
+
+# --- averaging -------------------------------------------------------------------------------------------------------
+
+
+def test_the_fit_continues_from_the_means_of_stage_2_and_ends_with_those_of_the_refinement(fit):
+    predictor, engine = fit(averaging=0.5)
+    last, plain = stage(engine, "stage2"), fit()[1]
+    for name, value in stage(plain, "stage2").items():
+        torch.testing.assert_close(last[f"objective.{name}"], value, rtol=0, atol=0)  # the same steps as without
+    mean = last["objective.mean.module.shared.0.1.weight"]
+    assert not torch.equal(mean, last["objective.objective.network.shared.0.1.weight"])
+    torch.testing.assert_close(predictor.network.layer(0, 0)[1].weight, mean, rtol=0, atol=0)
 
 
 # --- a start where Stage 1 ended -------------------------------------------------------------------------------------
@@ -297,7 +312,7 @@ def test_a_softmax_without_refinement_is_refused():
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("teachers", -0.1), ("teachers", 1.1), ("teachers", float("nan")),
+    [("teachers", -0.1), ("teachers", 1.1), ("teachers", float("nan")), ("averaging", 1.5), ("averaging", -1.0),
      ("stage1_decay", -1.0), ("stage1_decay", float("inf")), ("stage1_decay", float("nan"))],
 )  # fmt: skip
 def test_a_senseless_value_is_refused_by_name(option, value):

@@ -19,6 +19,7 @@ from forktail.data.images import Images
 from forktail.errors import InputError
 from forktail.labels import TaskSplit
 from forktail.losses.logit_adjusted import LogitAdjusted
+from forktail.methods._averaging import Averaged
 from forktail.methods._calibration import calibrate, held_out_images
 from forktail.methods._criterion import COUPLED, Criterion, Predicting, as_csv
 from forktail.methods._merging import merge
@@ -93,6 +94,8 @@ class OSDTW(Method):
         refinement: What the refinement minimises: the ``tasks``' binary cross-entropies (the paper's), or one
             ``balanced_softmax`` over all classes. That starts from outputs with the offsets that bring a softmax
             nearest to the rule ``posterior`` on training images, and is read as logit-adjusted, whatever ``rule`` says.
+        averaging: Share of the last steps of Stage 2 and of the refinement whose weights are averaged; 0 keeps those of
+            the last step.
         calibration: After all training fit one temperature and one offset per task on the held-out images, by the
             likelihood under a uniform prior; figures on these images then flatter the model.
     """
@@ -129,11 +132,12 @@ class OSDTW(Method):
     stage2_start: Literal["pretrained", "merged"] = "pretrained"
     teachers: float = 0.0
     refinement: Literal["tasks", "balanced_softmax"] = "tasks"
+    averaging: float = 0.0
     calibration: bool = False
 
     def __post_init__(self) -> None:
         check_choices(self)
-        check_fraction(self, "teachers")
+        check_fraction(self, "teachers", "averaging")
         check_not_negative(self, "tau", "stage1_decay")
         check_whole(self, "depth", "groups", "stage2_epochs", "refinement_epochs")
         if not isinstance(self.stage1_epochs, str):
@@ -410,7 +414,8 @@ class OSDTW(Method):
             objective = specialist(problem, task, self.tau)
             objective.network.load_state_dict(specialists[task].state_dict())
             seen = self._stage1_images(problem, task)
-            networks[task] = engine.train(f"stage2-{TASKS[task]}", objective, seen, plan).network
+            self._train(f"stage2-{TASKS[task]}", objective, seen, plan, problem, engine)
+            networks[task] = objective.network
         return fork(problem.network(problem.split), networks, 0)
 
     def _stage2(
@@ -430,7 +435,8 @@ class OSDTW(Method):
             merge(start, specialists, curvature, weights)
             _recompute_statistics(start, problem, engine)  # a mean of statistics is not that of the mean weights
         objective = self._joint(problem, start, specialists, weights)
-        return engine.train("stage2", objective, problem.train, plan).network
+        self._train("stage2", objective, problem.train, plan, problem, engine)
+        return start
 
     def _assemble(
         self, problem: Problem, engine: Engine, specialists: Sequence[Forked], shared: Forked, depth: int
@@ -455,15 +461,32 @@ class OSDTW(Method):
         self, problem: Problem, engine: Engine, specialists: Sequence[Forked], forked: Forked, plan: Plan
     ) -> Forked:
         """Fine-tune the decoders under the frozen encoder, in place."""
-        engine.train("refinement", self._refinement(problem, forked, specialists), problem.train, plan)
+        objective = self._refinement(problem, forked, specialists)
+        self._train("refinement", objective, problem.train, plan, problem, engine)
         return forked
+
+    def _train(
+        self,
+        stage: str,
+        objective: WeightedTasks | TaughtTasks | Supervised,
+        images: Images,
+        plan: Plan,
+        problem: Problem,
+        engine: Engine,
+    ) -> None:
+        """Train an objective's network, in place, to its last weights or to the mean of its last ones."""
+        if not self.averaging:
+            engine.train(stage, objective, images, plan)
+            return
+        engine.train(stage, Averaged(objective, self.averaging), images, plan).take_mean()
+        _recompute_statistics(objective.network, problem, engine)
 
 
 def _either(epochs: int | None, otherwise: int) -> int:
     return otherwise if epochs is None else epochs
 
 
-def _recompute_statistics(network: Forked, problem: Problem, engine: Engine) -> None:
+def _recompute_statistics(network: nn.Module, problem: Problem, engine: Engine) -> None:
     """Measure the statistics of batch norm, where there is any, on the training images without augmentation."""
     device, images = engine.runtime.device, problem.train.with_transform(problem.preprocess)
     batches = (inputs.to(device) for inputs, _, _ in evaluation_batches(images))
