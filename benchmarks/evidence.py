@@ -4,7 +4,7 @@
     python benchmarks/evidence.py --development      # only what choices rest on
     python benchmarks/evidence.py --list             # the pieces, their role and their CPU hours
     python benchmarks/evidence.py grid-glyphs-10     # one piece, or several
-    python benchmarks/evidence.py --tables           # writes docs/evidence.md from benchmarks/results/evidence again
+    python benchmarks/evidence.py --tables           # writes docs/evidence.md and its picture from the results again
 
 The sets are named in evidence_sets.py before they were run, and none is dropped after its result was seen. Variants of
 the criterion and of the method are chosen on the *development* sets by their validation part; the test part of the
@@ -21,6 +21,7 @@ import json
 import os
 import platform
 
+import evidence_figure
 import evidence_page
 import torch
 from evidence_pieces import RESULTS, ROOT, Piece, pieces
@@ -37,7 +38,12 @@ def _keep(piece: Piece) -> None:
     content = {**facts, **piece.make()}
     text = json.dumps(content, separators=(",", ":")) + "\n"
     write_atomically(piece.path, text)
+    _write_page()
+
+
+def _write_page() -> None:
     PAGE.write_text(evidence_page.page(RESULTS), encoding="utf-8")
+    evidence_figure.draw(RESULTS, PAGE.with_suffix(".png"))
 
 
 def main() -> None:
@@ -45,7 +51,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="pieces; by default all")
     parser.add_argument("--development", action="store_true", help="only those of development")
     parser.add_argument("--list", action="store_true", help="only say which pieces there are")
-    parser.add_argument("--tables", action="store_true", help="only write docs/evidence.md again")
+    parser.add_argument("--tables", action="store_true", help="only write docs/evidence.md and its picture again")
     asked, known = parser.parse_args(), pieces()
     unknown = [name for name in asked.names if name not in known]
     if unknown:
@@ -57,7 +63,7 @@ def main() -> None:
             print(f"{piece.name:24} {piece.role:14} {piece.hours:.1f} h  {piece.state}")
         return
     missed = [] if asked.tables else [message for name in names if (message := _made(name)) is not None]
-    PAGE.write_text(evidence_page.page(RESULTS), encoding="utf-8")
+    _write_page()
     if missed:
         raise SystemExit("\n".join(missed))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from evidence_figure import SHOWN
 
 from forktail.cli.grid_table import place
 from forktail.comparing.statistics import paired_difference
@@ -152,7 +153,12 @@ def _prediction(grids: Mapping[str, Result]) -> str:
                 rows.append([*title, *(_interval(record[key], digits) for key, (_, digits) in MEASURES.items())])
         head = ["set", "role", *(title for title, _ in MEASURES.values())]
         text += f"\n\nNetworks {state}:\n\n{_table(head, rows)}"
-    return text
+    shown = [name for name in SHOWN if f"grid-{name}" in grids]
+    return f"{text}\n\n{PICTURE}\n\n![{', '.join(shown)}](evidence.png)" if shown else text
+
+
+PICTURE = """Refined networks on test: accuracy and risk over the weight, a line for each depth, mean over seeds; and K
+against the risk, a point for each cell of each seed. Where a criterion predicts, its points lie on a rising line."""
 
 
 def _ablation(grids: Mapping[str, Result]) -> str:
