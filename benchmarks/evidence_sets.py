@@ -67,6 +67,8 @@ PAPER = ("stage1_epochs=plan", "decoders=stage1", "rule=margin")
 SETS = {
     **DEVELOPMENT,
     **{f"{name}-paper": variant(DEVELOPMENT[name], *PAPER) for name in ("glyphs-10", "fashion-10")},
+    # Beyond where the best baseline stops improving: is the criterion right nearer to the optimum that it supposes?
+    "fashion-10-converged": dataclasses.replace(DEVELOPMENT["fashion-10"], role="variant", weights=3, epochs=60),
     "glyphs-50": glyphs(50, 50, "confirmation"),
     # Fewer epochs where there are more images: about as many steps.
     "glyphs-100": glyphs(100, 100, "confirmation", weights=3, epochs=8),
