@@ -36,7 +36,7 @@ def draw(results: Path, path: Path) -> None:
         _over_weights(grid[1, column], result, "risk, nats")
         _against_risk(grid[2, column], result)
         grid[0, column].set_title(name)
-    grid[0, 0].legend(frameon=False, fontsize=8)
+        grid[0, column].legend(frameon=False, fontsize=8)
     for axes in grid.flat:
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=100)
@@ -64,23 +64,18 @@ def _of(cell: Mapping[str, Any], result: Mapping[str, Any], what: str) -> float:
 
 def _against_risk(axes: Any, result: Mapping[str, Any]) -> None:
     """Draw every cell of every seed: K against its measured risk."""
+    axes.set(xlabel="K, nats", ylabel="risk, nats")
+    by_seed = result["predicted"].get(default_reading(), {})
+    tables = {seed: by_seed.get(str(seed), {}).get("table") for seed in result["seeds"]}
+    if any(table is None for table in tables.values()):
+        axes.text(0.5, 0.5, "the criterion has no numbers", ha="center", transform=axes.transAxes)
+        return
     for depth, colour in zip(result["depths"], _colours(result), strict=True):
         cells = [cell for cell in result["cells"] if cell["depth"] == depth]
-        axes.scatter(
-            [_predicted(cell, result) for cell in cells],
-            [cell["refined"]["test"]["risk"] for cell in cells],
-            s=14,
-            color=colour,
-        )
-    axes.set(xlabel="K, nats", ylabel="risk, nats")
-
-
-def _predicted(cell: Mapping[str, Any], result: Mapping[str, Any]) -> float:
-    """Look a cell up in its seed's table of all depths 0..L; depth 0 is flat in the weight."""
-    table = result["predicted"][default_reading()][str(cell["seed"])]["table"]
-    column = 0 if cell["weight"] is None else result["weights"].index(cell["weight"])
-    value: float = table[cell["depth"]][column]
-    return value
+        # A table is of all depths 0..L; depth 0 is flat in the weight.
+        columns = [0 if cell["weight"] is None else result["weights"].index(cell["weight"]) for cell in cells]
+        predicted = [tables[cell["seed"]][depth][column] for cell, column in zip(cells, columns, strict=True)]
+        axes.scatter(predicted, [cell["refined"]["test"]["risk"] for cell in cells], s=14, color=colour)
 
 
 def _colours(result: Mapping[str, Any]) -> list[Any]:

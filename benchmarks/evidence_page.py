@@ -48,7 +48,7 @@ def page(results: Path) -> str:
     if grids:
         parts += [_readings(grids), _prediction(grids), _ablation(grids), _dial(grids), _drift(grids)]
     parts += [_curve(name, result) for name, result in found.items() if name.startswith("curve-")]
-    parts += [_options(kind, {n: found[n] for n in found if n.startswith(f"{kind}-")}) for kind in OPTIONS]
+    parts += [_options(kind, {n: found[n] for n in found if n.startswith(f"{kind}-")}) for kind in HEADINGS]
     equal = {name: result for name, result in found.items() if name.startswith("equal-")}
     parts += [_equal(equal)] if equal else []
     parts += [_map(maps)] if maps else []
@@ -59,11 +59,68 @@ def page(results: Path) -> str:
 INTRODUCTION = """# Evidence
 
 Does the criterion predict which shared depth and weight are good, and does OSDTW win at equal compute? Measures are
-defined in [grid.md](grid.md). Sets were named before they were run, and none was dropped. Readings of the criterion are
-chosen by the *validation* part of the development sets; the test part of the confirmation sets is read once, for the
-default, `{reading}`. Means over seeds with Student's 95 % interval; accuracies, regrets and gains in points.
+defined in [grid.md](grid.md). Readings of the criterion are chosen by the *validation* part of the development sets;
+the test part of the confirmation sets is read once, for the default, `{reading}`. Means over seeds with Student's 95 %
+interval; accuracies, regrets and gains in points. [when.md](when.md) says what follows for a user.
+
+Every set was named before it was run, and none was dropped after its result was seen. Cut for their hours, before they
+were run: grids of glyphs-10 and fashion-10 with a long Stage 1 alone, the comparison on glyphs-50, GPaCo in
+comparisons, and weights of some grids that confirm. Added after the first grids of development: lighter dampings,
+shorter stages and averaged weights, and fashion-10-converged, none of which looks at a set that confirms.
 
 Written by `python benchmarks/evidence.py --tables` from `benchmarks/results/evidence`."""
+
+
+def summary(results: Path) -> str:
+    """Write what the README claims: of the sets that confirm, on test.
+
+    Args:
+        results: Folder of the pieces' files.
+
+    Returns:
+        Two tables in Markdown, of those pieces that are there.
+    """
+    found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"))}
+    found = {name: result for name, result in found.items() if result["role"] == "confirmation"}
+    grids = {name: result for name, result in found.items() if name.startswith("grid-")}
+    equal = {name: result for name, result in found.items() if name.startswith("equal-")}
+    measures = ("spearman_risk", "search_regret", "oracle_regret", "gain")
+    rows = [[name.removeprefix("grid-"), *_on_test(result, measures)] for name, result in grids.items()]
+    parts = [_table(["the criterion on", *(MEASURES[key][0] for key in measures)], rows)] if rows else []
+    return "\n\n".join([*parts, *([_table(*_best_baselines(equal))] if equal else [])])
+
+
+def _on_test(result: Result, measures: Sequence[str], state: str = "refined") -> list[str]:
+    """Write measures of the default reading on test; where there are none, the reason stands in their place."""
+    record = _record(result, default_reading(), state, "test")
+    if record is None or "reason" in record:
+        return ["no numbers" if record is None else record["reason"], *[NONE] * (len(measures) - 1)]
+    return [_interval(record[key], MEASURES[key][1]) for key in measures]
+
+
+def _best_baselines(equal: Mapping[str, Result]) -> tuple[list[str], list[list[str]]]:
+    """Set `osdtw` beside the baseline with the highest mean on test, the hardest to beat."""
+    rows = []
+    for name, result in equal.items():
+        by = _by_seed(result)
+        own, others = by.get("osdtw"), [label for label in by if not label.startswith("osdtw")]
+        best = max(others, key=lambda label: np.mean(by[label]), default=None)
+        over = NONE if own is None or best is None else _interval(_points(paired_difference(own, by[best])), 1)
+        said = [NONE if own is None else _percent(own), NONE if best is None else f"{_percent(by[best])} (`{best}`)"]
+        rows.append([name.removeprefix("equal-"), _length(result), *said, over])
+    return ["at equal compute on", "epochs", "`osdtw`", "best baseline on test", "difference"], rows
+
+
+def _by_seed(result: Result) -> dict[str, list[float]]:
+    return {row["label"]: [run["balanced"] for run in row["per_seed"]] for row in result["methods"]}
+
+
+def _length(result: Result) -> str:
+    return f"{result['epochs']}{', still rising' if result['curve_rises'] else ''}"
+
+
+def _percent(values: Sequence[float]) -> str:
+    return f"{100 * np.mean(values):.1f}"
 
 
 def _readings(grids: Mapping[str, Result]) -> str:
@@ -142,15 +199,10 @@ def _overall(values: Sequence[float | None]) -> float | None:
 def _prediction(grids: Mapping[str, Result]) -> str:
     text = "## Does it predict\n\nThe default reading, on test."
     for state in ("refined", "raw"):
-        rows = []
-        for name, result in grids.items():
-            record = _record(result, default_reading(), state, "test")
-            title = [name.removeprefix("grid-"), result["role"]]
-            if record is None or "reason" in record:
-                reason = "no numbers" if record is None else record["reason"]
-                rows.append([*title, reason, *[NONE] * (len(MEASURES) - 1)])
-            else:
-                rows.append([*title, *(_interval(record[key], digits) for key, (_, digits) in MEASURES.items())])
+        rows = [
+            [name.removeprefix("grid-"), result["role"], *_on_test(result, list(MEASURES), state)]
+            for name, result in grids.items()
+        ]
         head = ["set", "role", *(title for title, _ in MEASURES.values())]
         text += f"\n\nNetworks {state}:\n\n{_table(head, rows)}"
     shown = [name for name in SHOWN if f"grid-{name}" in grids]
@@ -262,12 +314,10 @@ def _curve(name: str, result: Result) -> str:
     return f"{title}\n\n{_table(['method', *map(str, lengths)], lines)}"
 
 
-OPTIONS = {
-    "variants": "## Which options\n\nEach option alone, beside two baselines; without damping, so that all select full"
-    " sharing and weight 1/2.",
-    "savings": "## What saves compute\n\nWhat Stage 1 and the refinement spend goes to Stage 2, or the weights of the"
-    " last quarter of the steps are averaged. What gains at least half a point over `osdtw`, on average over sets, is"
-    " compared below as well.",
+HEADINGS = {
+    "variants": "## Which options\n\nEach option alone, beside two baselines. Without damping the weight is 1/2.",
+    "stages": "## Shorter stages, averaged weights\n\nWhat Stage 1 and the refinement spend goes to Stage 2, or the"
+    " weights of the last quarter of the steps are averaged.",
 }
 
 
@@ -298,7 +348,7 @@ def _options(kind: str, found: Mapping[str, Result]) -> str:
         f"Balanced accuracy on validation at equal compute, {first['epochs']} epochs of cross-entropy, mean of {seeds}"
         " seeds. Nothing here has seen test."
     )
-    return f"{OPTIONS[kind]} {measured}\n\n{_table(head, lines)}{_left_out(found)}"
+    return f"{HEADINGS[kind]} {measured}\n\n{_table(head, lines)}{_left_out(found)}"
 
 
 def _equal(equal: Mapping[str, Result]) -> str:
@@ -307,9 +357,9 @@ def _equal(equal: Mapping[str, Result]) -> str:
     others = [method for method in methods if method != "osdtw"]
     accuracies, gains = [], []
     for name, result in equal.items():
-        by = {row["label"]: [run["balanced"] for run in row["per_seed"]] for row in result["methods"]}
-        title = [name.removeprefix("equal-"), f"{result['epochs']}{', still rising' if result['curve_rises'] else ''}"]
-        accuracies.append([*title, *(f"{100 * np.mean(by[m]):.1f}" if m in by else NONE for m in methods)])
+        by = _by_seed(result)
+        title = [name.removeprefix("equal-"), _length(result)]
+        accuracies.append([*title, *(_percent(by[m]) if m in by else NONE for m in methods)])
         if "osdtw" in by:
             found = {m: paired_difference(by["osdtw"], by[m]) for m in others if m in by}
             gains.append([title[0], *(_interval(_points(found[m]), 1) if m in found else NONE for m in others)])

@@ -168,24 +168,16 @@ def converged(curve: Mapping[str, Any]) -> int:
 def equal_piece(name: str, of: Set) -> Piece:
     """Describe the comparison at equal compute, as long as the curve says."""
     path = RESULTS / f"curve-{of.curve}.json"
-    curve = _found(path)
+    curve = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
     epochs = None if curve is None else converged(curve)
-    savings = [_found(RESULTS / f"savings-{one}.json") for one in OPTIONS_OF]
-    known = [one for one in savings if one is not None]
-    methods = list(dict.fromkeys([*CONTESTANTS, *([best_option(known)] if len(known) == len(savings) else [])]))
-
     axes = {"epochs": epochs, "seeds": list(EQUAL_SEEDS)}
-    made_with = _plain({"settings": list(of.settings), **axes, **_defaults(methods)})
+    made_with = _plain({"settings": list(of.settings), **axes, **_defaults(CONTESTANTS)})
 
     def make() -> Mapping[str, Any]:
         if curve is None or epochs is None:
             raise InputError(f"no {path.name}", expected=f"curve-{of.curve}, which says how long {name} trains")
-        if len(known) < len(savings):
-            raise InputError(
-                "a piece of savings is missing", expected=f"all of them, which say what else {name} trains"
-            )
         settings = [*of.settings, f"plan.epochs={epochs}"]
-        found = _compare(of, methods, EQUAL_SEEDS, settings, RUNS / name / _mark(made_with))
+        found = _compare(of, CONTESTANTS, EQUAL_SEEDS, settings, RUNS / name / _mark(made_with))
         rises = epochs == max(row["epochs"] for row in curve["rows"])
         return {**found.results, "epochs": epochs, "curve_rises": rises, "cpu_hours": _hours(found.path / "runs")}
 
@@ -209,23 +201,6 @@ def options_piece(name: str, of: Set, methods: Sequence[str]) -> Piece:
         return {**facts, "rows": rows, "cpu_hours": _hours(found.path / "runs")}
 
     return Piece(name, of.role, make, made_with)
-
-
-def best_option(savings: Sequence[Mapping[str, Any]]) -> str:
-    """Return the contestant that is best on validation, on average over sets; `osdtw` unless another gains enough.
-
-    Args:
-        savings: Results of the pieces of that name, one per set.
-    """
-    methods = OPTIONS["savings"]
-
-    def of(method: str) -> float:
-        return sum(
-            mean([row["validation"] for row in result["rows"] if row["method"] == method]) or 0.0 for result in savings
-        ) / len(savings)
-
-    best = max(methods, key=of)
-    return best if of(best) >= of("osdtw") + LEAST_GAIN else "osdtw"
 
 
 def map_piece(strength: str, n_max: int) -> Piece:
@@ -282,11 +257,6 @@ def _on_validation(run: Path) -> float:
     return accuracy
 
 
-def _found(path: Path) -> dict[str, Any] | None:
-    content: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-    return content
-
-
 def _plain(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return what JSON would give back."""
     found: dict[str, Any] = json.loads(json.dumps(content))
@@ -316,8 +286,7 @@ HOURS = {
     **{f"map-{strength}-{size}": size / 120 for strength in STRENGTHS for size in SIZES},
     "grid-fashion-10-paper": 0.3,
     "grid-glyphs-10-paper": 0.4,
-    **{f"savings-{name}": 0.4 for name in OPTIONS_OF},
-    "equal-mismatch-75": 2.2,
+    "equal-mismatch-75": 1.6,
     "equal-wordnet-gloss": 1.0,
 }
 OTHERWISE = 0.7

@@ -1,4 +1,4 @@
-"""What docs/evidence.md is made of, named before anything was run: sets and their roles, options, lengths, seeds."""
+"""What docs/evidence.md is made of: sets and their roles, options, lengths, seeds. No set is dropped for its result."""
 
 from __future__ import annotations
 
@@ -95,9 +95,8 @@ CURVES = {"glyphs-10": (15, 30, 60), "fashion-10": (15, 30, 60), "wordnet-gloss"
 CURVE_SEEDS = (0, 1)
 BASELINES = ("logit_adjustment", "balanced_bce")
 LEAST_GAIN = 0.005  # balanced accuracy: what is less than that is no improvement
-# Who is compared at equal compute, beside what is best of "savings". Balanced Softmax is logit adjustment with tau = 1,
-# balanced_bce is LiVT's loss. GPaCo is six points behind logit adjustment even at four times the compute of the table
-# of all methods (docs/comparison.md), and cannot do texts.
+# Who is compared at equal compute. Balanced Softmax is logit adjustment with tau = 1, balanced_bce is LiVT's loss.
+# GPaCo cannot do texts, and is six points behind logit adjustment even at four times the compute (docs/comparison.md).
 CONTESTANTS = (*BASELINES, "independent", "osdtw")
 EQUAL = ("fashion-50", "wordnet-gloss", "fashion-100", "mismatch-75")
 EQUAL_SEEDS = (0, 1, 2, 3, 4)
@@ -118,8 +117,8 @@ OPTIONS = {
         "osdtw:damping=0:depth=0",
         "osdtw:damping=0:depth=3",
     ),
-    # After those: what Stage 1 and the refinement spend goes to Stage 2, and weights are averaged.
-    "savings": (
+    # After those: what Stage 1 and the refinement spend goes to Stage 2, or weights are averaged.
+    "stages": (
         "osdtw",
         "osdtw:stage1_epochs=2",
         "osdtw:stage1_epochs=2:refinement_epochs=0",

@@ -11,6 +11,8 @@ import json
 import re
 from pathlib import Path
 
+import evidence_page
+
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- /table -->)", re.DOTALL)
@@ -108,6 +110,10 @@ def short():
     return f"{_table(head, rows)}\n\n{note}"
 
 
+def evidence():
+    return evidence_page.summary(RESULTS / "evidence")
+
+
 def _results(name):
     return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
 
@@ -136,7 +142,7 @@ def _table(head, rows):
     return "\n".join(re.sub(r"\s+\|", " |", f"| {' | '.join(str(cell) for cell in line)} |") for line in lines)
 
 
-TABLES = {"fisher": fisher, "selection": selection, "short": short}
+TABLES = {"fisher": fisher, "selection": selection, "short": short, "evidence": evidence}
 
 
 def main():

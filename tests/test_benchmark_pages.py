@@ -6,7 +6,9 @@ import importlib
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from forktail.grids.readings import default_reading
 
@@ -52,6 +54,61 @@ def test_the_default_reading_is_the_one_that_validation_ranks_first(load):
     assert rows[0].reading == default_reading()
 
 
+def committed(name):
+    return json.loads((BENCHMARKS / "results" / "evidence" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def test_the_picture_shows_the_grids_that_are_there_and_says_where_nothing_is_predicted(load, tmp_path, monkeypatch):
+    figure = load("evidence_figure")
+    figure.draw(tmp_path, tmp_path / "none.png")
+    assert not (tmp_path / "none.png").exists()
+    monkeypatch.setattr(figure, "SHOWN", ("first", "second", "not there"))
+    grid = committed("grid-fashion-10")
+    (tmp_path / "grid-first.json").write_text(json.dumps(grid), encoding="utf-8")
+    (tmp_path / "grid-second.json").write_text(json.dumps({**grid, "predicted": {}}), encoding="utf-8")
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, path, **_: drawn.append(self))
+    figure.draw(tmp_path, tmp_path / "two.png")
+    axes = np.array(drawn[0].axes).reshape(3, 2)
+    assert [one.get_title() for one in axes[0]] == ["first", "second"]
+    assert [len(line.get_xdata()) for line in axes[0, 0].lines] == [2, 5, 5, 5]  # s = 0 is level
+    offsets = np.concatenate([np.asarray(points.get_offsets()) for points in axes[2, 0].collections])
+    assert len(offsets) == 3 * 16  # seeds times cells
+    selected = min(offsets.tolist())
+    assert selected[0] == min(min(grid["predicted"][default_reading()][s]["table"][6]) for s in "012")
+    assert [text.get_text() for text in axes[2, 1].texts] == ["the criterion has no numbers"]
+
+
+def compared(**by_method):
+    rows = [{"label": label, "per_seed": [{"balanced": one} for one in values]} for label, values in by_method.items()]
+    return {"role": "confirmation", "epochs": 30, "curve_rises": True, "methods": rows, "left_out": []}
+
+
+def test_the_summary_sets_osdtw_beside_the_best_baseline_and_hides_no_set(load, tmp_path):
+    grid = {**committed("grid-fashion-10"), "role": "confirmation"}
+    made = {
+        "grid-a": grid,
+        "grid-b": {**grid, "measures": []},
+        "grid-c": {**grid, "role": "development"},
+        "equal-a": compared(ce=[0.5, 0.5], lade=[0.7, 0.8], osdtw=[0.6, 0.8]),
+        "equal-b": compared(ce=[0.5, 0.5]),
+        "equal-c": compared(osdtw=[0.5, 0.5]),
+    }
+    for name, content in made.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+    tables = load("evidence_page").summary(tmp_path).split("\n\n")
+    grids, equal = ([line.strip("| ").split(" | ") for line in table.splitlines()[2:]] for table in tables)
+    assert [row[0] for row in grids] == ["a", "b"]
+    assert grids[0][1].startswith("0.21 (")
+    assert grids[1][1:] == ["no numbers", "none", "none", "none"]
+    assert equal[0][:4] == ["a", "30, still rising", "70.0", "75.0 (`lade`)"]
+    assert equal[0][4].startswith("-5.0 (-")
+    assert equal[1:] == [
+        ["b", "30, still rising", "none", "50.0 (`ce`)", "none"],
+        ["c", "30, still rising", "50.0", "none", "none"],
+    ]
+
+
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
@@ -63,26 +120,6 @@ def test_the_default_reading_is_the_one_that_validation_ranks_first(load):
 )
 def test_a_comparison_is_as_long_as_the_best_baseline_improves(load, values, expected):
     assert load("evidence_pieces").converged(curve(*values)) == expected
-
-
-@pytest.mark.parametrize(
-    ("gains", "expected"),
-    [((0.02, 0.0), "osdtw:averaging=0.25"), ((0.02, -0.012), "osdtw"), ((-0.1, -0.1), "osdtw")],
-)
-def test_another_option_is_compared_if_it_gains_half_a_point_on_average_over_sets(load, gains, expected):
-    pieces = load("evidence_pieces")
-
-    def result(gain):
-        rows = [
-            {"method": method, "seed": seed, "validation": 0.6}
-            for method in pieces.OPTIONS["savings"]
-            for seed in (0, 1)
-        ]
-        for row in rows:
-            row["validation"] += gain if row["method"] == "osdtw:averaging=0.25" else 0.0
-        return {"rows": rows}
-
-    assert pieces.best_option([result(gain) for gain in gains]) == expected
 
 
 def test_a_piece_knows_what_it_was_made_with(load, tmp_path, monkeypatch):

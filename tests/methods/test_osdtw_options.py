@@ -132,6 +132,20 @@ def test_the_fit_continues_from_the_means_of_stage_2_and_ends_with_those_of_the_
     mean = last["objective.mean.module.shared.0.1.weight"]
     assert not torch.equal(mean, last["objective.objective.network.shared.0.1.weight"])
     torch.testing.assert_close(predictor.network.layer(0, 0)[1].weight, mean, rtol=0, atol=0)
+    refined = stage(engine, "refinement")
+    for task in (0, 1):
+        name = f"branches.{task}.classifier.weight"
+        assert not torch.equal(refined[f"objective.mean.module.{name}"], refined[f"objective.objective.network.{name}"])
+        found = predictor.network.classifier(task).weight
+        torch.testing.assert_close(found, refined[f"objective.mean.module.{name}"], rtol=0, atol=0)
+
+
+def test_a_share_of_less_than_a_step_changes_nothing(problem, make_engine, monkeypatch):
+    for module in (_method, osdtw):
+        monkeypatch.setattr(module, "open_backbone", with_batch_norm)
+    plain, none = (OSDTW(averaging=share, **CELL).fit(problem, make_engine(PLAN)).network for share in (0.0, 0.01))
+    for name, value in plain.state_dict().items():
+        torch.testing.assert_close(none.state_dict()[name], value, rtol=0, atol=0)
 
 
 # --- a start where Stage 1 ended -------------------------------------------------------------------------------------
@@ -177,10 +191,13 @@ def with_batch_norm(spec, seed=0):
         return Layered(stem, units, nn.LayerNorm(5), num_features=5)
 
 
-def test_the_statistics_of_a_merge_are_those_of_its_own_activations(held_out, inputs, make_engine, monkeypatch):
+@pytest.mark.parametrize("options", [{"stage2_start": "merged", "stage2_epochs": 0}, {"averaging": 0.5}], ids=str)
+def test_the_statistics_of_mean_weights_are_those_of_their_own_activations(
+    held_out, inputs, make_engine, monkeypatch, options
+):
     for module in (_method, osdtw):
         monkeypatch.setattr(module, "open_backbone", with_batch_norm)
-    method = OSDTW(stage2_start="merged", stage2_epochs=0, refinement_epochs=0, **{**CELL, "depth": 2})
+    method = OSDTW(**options, refinement_epochs=0, **{**CELL, "depth": 2})
     network = method.fit(held_out, make_engine(PLAN)).network
     hidden = inputs
     with torch.no_grad():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import final
 
-import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
@@ -18,8 +17,7 @@ class Averaged(Objective):
     """An objective, and beside it the mean of its network's weights after each of a stage's last steps.
 
     Stochastic weight averaging (Izmailov et al. 2018) under the plan's own schedule. The objective trains as it would
-    alone. A mean of running statistics is not that of the mean weights: where there is batch norm they have to be
-    measured anew.
+    alone. Statistics of batch norm are those of the last step, not of the mean weights, and have to be measured anew.
 
     Args:
         objective: What is trained, not yet trained.
@@ -30,7 +28,7 @@ class Averaged(Objective):
         super().__init__()
         self.objective = objective
         self.share = share
-        self.mean = AveragedModel(objective.network, use_buffers=True)
+        self.mean = AveragedModel(objective.network)
         freeze(self.mean)
         self._counts = False
 
@@ -46,8 +44,13 @@ class Averaged(Objective):
         if self._counts:
             self.mean.update_parameters(self.objective.network)
 
-    @torch.no_grad()
-    def take_mean(self) -> None:
-        """Put the mean in the place of the last step's weights; where no step is among the last, these stay."""
-        if self.mean.n_averaged > 0:
+    def take_mean(self) -> bool:
+        """Put the mean in the place of the last step's weights; where no step is among the last, these stay.
+
+        Returns:
+            Whether there is a mean.
+        """
+        counted = bool(self.mean.n_averaged > 0)
+        if counted:
             self.objective.network.load_state_dict(self.mean.module.state_dict())
+        return counted

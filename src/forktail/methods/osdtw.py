@@ -94,8 +94,8 @@ class OSDTW(Method):
         refinement: What the refinement minimises: the ``tasks``' binary cross-entropies (the paper's), or one
             ``balanced_softmax`` over all classes. That starts from outputs with the offsets that bring a softmax
             nearest to the rule ``posterior`` on training images, and is read as logit-adjusted, whatever ``rule`` says.
-        averaging: Share of the last steps of Stage 2 and of the refinement whose weights are averaged; 0 keeps those of
-            the last step.
+        averaging: Share of the steps of Stage 2 and of the refinement, their last ones, whose weights are averaged; 0
+            keeps those of the last step. Statistics of batch norm are then measured anew.
         calibration: After all training fit one temperature and one offset per task on the held-out images, by the
             likelihood under a uniform prior; figures on these images then flatter the model.
     """
@@ -477,17 +477,16 @@ class OSDTW(Method):
         """Train an objective's network, in place, to its last weights or to the mean of its last ones."""
         if not self.averaging:
             engine.train(stage, objective, images, plan)
-            return
-        engine.train(stage, Averaged(objective, self.averaging), images, plan).take_mean()
-        _recompute_statistics(objective.network, problem, engine)
+        elif engine.train(stage, Averaged(objective, self.averaging), images, plan).take_mean():
+            _recompute_statistics(objective.network, problem, engine, images)
 
 
 def _either(epochs: int | None, otherwise: int) -> int:
     return otherwise if epochs is None else epochs
 
 
-def _recompute_statistics(network: nn.Module, problem: Problem, engine: Engine) -> None:
-    """Measure the statistics of batch norm, where there is any, on the training images without augmentation."""
-    device, images = engine.runtime.device, problem.train.with_transform(problem.preprocess)
-    batches = (inputs.to(device) for inputs, _, _ in evaluation_batches(images))
+def _recompute_statistics(network: nn.Module, problem: Problem, engine: Engine, images: Images | None = None) -> None:
+    """Measure the statistics of batch norm, where there is any, on images without augmentation; it is not counted."""
+    device, seen = engine.runtime.device, (images or problem.train).with_transform(problem.preprocess)
+    batches = (inputs.to(device) for inputs, _, _ in evaluation_batches(seen))
     recompute_statistics(network.to(device), batches)
