@@ -46,7 +46,7 @@ class OSDTW(Method):
 
     The default reading is what validation on the development sets of docs/evidence.md chose, its other defaults are
     ours; the paper's options are in `recipes/methods/osdtw-paper.toml`. Stage 1 stops long before its optimum, which
-    ``general`` and ``movement`` suppose: they then choose by noise, or by how far Stage 1 went. ``sandwich`` selects
+    ``debiased`` and ``movement`` suppose: they then select by noise, or by how far Stage 1 went. ``sandwich`` selects
     weight 1/2 where it is not damped; damped, it gives more weight to the task with less curvature, as a rule the tail
     (docs/theory, sections 7 and 12).
 
