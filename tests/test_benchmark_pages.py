@@ -46,6 +46,15 @@ def test_what_the_page_shows_is_of_the_pieces_as_they_are(load):
         assert known[path.stem].state == "there", f"run python benchmarks/evidence.py {path.stem}"
 
 
+def test_the_criterion_chose_to_share_everything_on_every_set_as_reports_say(load):
+    """`report.run_words` tells users so; where this fails, that sentence and docs/when.md have to change."""
+    for path in load("evidence_pieces").RESULTS.glob("grid-*.json"):
+        grid = json.loads(path.read_text(encoding="utf-8"))
+        for seed in grid["seeds"]:
+            table = np.array(grid["predicted"][default_reading()][str(seed)]["table"])
+            assert np.unravel_index(table.argmin(), table.shape)[0] == max(grid["depths"]), path.stem
+
+
 def test_the_default_reading_is_the_one_that_validation_ranks_first(load):
     pieces, page = load("evidence_pieces"), load("evidence_page")
     grids = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in pieces.RESULTS.glob("grid-*.json")}

@@ -109,6 +109,25 @@ def test_an_undamped_sandwich_chose_no_weight(words):
     assert one_about(words(change)[1], "selects weight 0.5 whatever the data are")
 
 
+@pytest.mark.parametrize(
+    ("size", "depth", "pinned", "doubted"),
+    [(2000, 2, None, True), (1600, 2, None, False), (2000, 1, None, False), (2000, 2, 2, False)],
+)
+def test_sharing_everything_is_doubted_where_parameters_are_many(words, size, depth, pinned, doubted):
+    """Of 650 images and four layers: ten parameters for an image are 1625 a layer."""
+
+    def change(files):
+        for unit in files["criterion.json"]["units"]:
+            unit["parameters"] = size
+        others = {"runner_up": {"depth": 3 - depth, "weight": 0.5, "value": 8.5}, "alike": [[depth, 0.5]]}
+        files["selection.json"] |= {"depth": depth, **others}
+        if pinned is not None:
+            files["recipe.toml"] += f"depth = {pinned}\n"
+            files["selection.json"]["runner_up"] = None
+
+    assert one_about(words(change)[1], "12.3 parameters for each training image", "no finding") == doubted
+
+
 def test_a_negative_bias_is_doubted(words):
     def change(files):
         for row in files["criterion.csv"]:

@@ -15,6 +15,9 @@ from forktail.report.run_files import Criterion, Metrics, RunContent
 NOTABLE_CHANCE = 0.025  # standard error of a group's accuracy, from which it is said
 NOTABLE_CALIBRATION = 0.1
 NOTABLE_FLATNESS = 0.1
+MANY_PARAMETERS = (
+    10  # for each training image: variance terms, each up to 1/n, then add up to more than differences are
+)
 
 
 def summary(content: RunContent) -> Markup:
@@ -171,6 +174,14 @@ def _doubts_of_choice(content: RunContent, criterion: Criterion) -> Iterable[Mar
             "The reading “sandwich” without damping selects weight 0.5 whatever the data are (docs/theory, section 6): "
             "the data chose the depth alone."
         )
+    parameters = sum(unit.parameters for unit in facts.units) / max(facts.images, 1)
+    everything = choice.depth == criterion.num_units and content.settings.method.depth is None
+    if everything and parameters >= MANY_PARAMETERS:
+        yield Markup(
+            "There are {} parameters for each training image, so the criterion's variance terms outweigh all others. In "
+            "every grid of docs/evidence, which trained all depths, it chose to share the whole trunk, also where sharing "
+            "nothing was better: the chosen depth is no finding about these data."
+        ).format(significant(parameters))
     bias = criterion.terms[choice.depth][criterion.column(choice.weight)].shared_bias
     if facts.debiased and bias < 0:
         yield Markup(
