@@ -178,9 +178,9 @@ def _doubts_of_choice(content: RunContent, criterion: Criterion) -> Iterable[Mar
     everything = choice.depth == criterion.num_units and content.settings.method.depth is None
     if everything and parameters >= MANY_PARAMETERS:
         yield Markup(
-            "There are {} parameters for each training image, so the criterion's variance terms outweigh all others. In "
-            "every grid of docs/evidence, which trained all depths, it chose to share the whole trunk, also where sharing "
-            "nothing was better: the chosen depth is no finding about these data."
+            "There are {} parameters for each training image, so the criterion's variance terms outweigh all others. "
+            "In every grid of docs/evidence, which trained all depths, it chose to share the whole trunk, also where "
+            "sharing nothing was better: the chosen depth is no finding about these data."
         ).format(significant(parameters))
     bias = criterion.terms[choice.depth][criterion.column(choice.weight)].shared_bias
     if facts.debiased and bias < 0:
