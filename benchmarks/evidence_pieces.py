@@ -289,7 +289,7 @@ HOURS = {
     "equal-mismatch-75": 1.6,
     "equal-wordnet-gloss": 1.0,
 }
-OTHERWISE = 0.7
+OTHERWISE = 0.5
 
 
 def pieces() -> dict[str, Piece]:
