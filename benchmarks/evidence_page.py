@@ -41,7 +41,7 @@ def page(results: Path) -> str:
     Returns:
         Markdown.
     """
-    found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"))}
+    found = _read(results)
     grids = {name: result for name, result in found.items() if name.startswith("grid-")}
     maps = {name: result for name, result in found.items() if name.startswith("map-")}
     parts = [INTRODUCTION.format(reading=default_reading())]
@@ -80,7 +80,7 @@ def summary(results: Path) -> str:
     Returns:
         Two tables in Markdown, of those pieces that are there.
     """
-    found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"))}
+    found = _read(results)
     found = {name: result for name, result in found.items() if result["role"] == "confirmation"}
     grids = {name: result for name, result in found.items() if name.startswith("grid-")}
     equal = {name: result for name, result in found.items() if name.startswith("equal-")}
@@ -88,6 +88,17 @@ def summary(results: Path) -> str:
     rows = [[name.removeprefix("grid-"), *_on_test(result, measures)] for name, result in grids.items()]
     parts = [_table(["the criterion on", *(MEASURES[key][0] for key in measures)], rows)] if rows else []
     return "\n\n".join([*parts, *([_table(*_best_baselines(equal))] if equal else [])])
+
+
+def _read(results: Path) -> dict[str, Result]:
+    """Read the pieces that are there, by name; the numbers in names count as numbers."""
+
+    def order(path: Path) -> list[tuple[str, int]]:
+        return [(text, int(number or 0)) for text, number in re.findall(r"(\D+)(\d*)", path.stem)]
+
+    return {
+        path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"), key=order)
+    }
 
 
 def _on_test(result: Result, measures: Sequence[str], state: str = "refined") -> list[str]:
