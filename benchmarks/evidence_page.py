@@ -411,8 +411,8 @@ def _map(maps: Mapping[str, Result]) -> str:
     depths = [f"s = {depth}" for depth in next(iter(maps.values()))["depths"]]
     head = ["pretraining", "images", "best (s, w)", *depths, "Spearman, risk"]
     return (
-        "## When does it work?\n\nGlyphs of imbalance 10 by quality of the pretrained weights and number of images;"
-        " balanced accuracy of the refined networks on test at weight 1/2.\n\n" + _table(head, lines)
+        "## Pretraining and number of images\n\nGlyphs of imbalance 10 by quality of the pretrained weights and number"
+        " of images; balanced accuracy of the refined networks on test at weight 1/2.\n\n" + _table(head, lines)
     )
 
 
