@@ -102,7 +102,7 @@ EQUAL = ("fashion-50", "wordnet-gloss", "fashion-100", "mismatch-75")
 EQUAL_SEEDS = (0, 1, 2, 3, 4)
 # What could make osdtw better, on the validation part of development sets at equal compute.
 OPTIONS = {
-    # Each option alone, without damping, so that full sharing and weight 1/2 are selected throughout.
+    # Each option alone, without damping, so that the weight is 1/2 throughout.
     "variants": (
         "logit_adjustment",
         "balanced_bce",
