@@ -282,14 +282,11 @@ def _hours(*folders: Path) -> float:
 
 # What is not measured yet is estimated.
 HOURS = {
-    **dict.fromkeys((f"grid-mismatch-{percent}" for percent in (0, 25, 75, 100)), 0.2),
+    **dict.fromkeys(("grid-glyphs-200", "grid-glyphs-resnet"), 0.2),
     **{f"map-{strength}-{size}": size / 120 for strength in STRENGTHS for size in SIZES},
-    "grid-fashion-10-paper": 0.3,
-    "grid-glyphs-10-paper": 0.4,
     "equal-mismatch-75": 1.6,
-    "equal-wordnet-gloss": 1.0,
 }
-OTHERWISE = 0.5
+OTHERWISE = 0.3
 
 
 def pieces() -> dict[str, Piece]:
