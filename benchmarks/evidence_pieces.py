@@ -1,4 +1,4 @@
-"""The pieces of docs/evidence.md, a file each: grids, curves, comparisons of options and of methods, the map."""
+"""The pieces of docs/evidence.md, a file each: grids, curves, comparisons, distances of Stage 1, the map."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from evidence_separation import separation, shared_layers, stage1
 from evidence_sets import (
     BASELINES,
     CONTESTANTS,
@@ -203,6 +204,25 @@ def options_piece(name: str, of: Set, methods: Sequence[str]) -> Piece:
     return Piece(name, of.role, make, made_with)
 
 
+def separation_piece(name: str, of: Set) -> Piece:
+    """Describe how far apart head and tail of a set go in Stage 1, which looks at no test part."""
+    decides = ("tau", "stage1_epochs", "stage1_images", "stage1_decay")
+    defaults = {option: getattr(OSDTW(), option) for option in decides}
+    axes = {"settings": list(of.settings), "epochs": of.epochs, "seeds": list(SEEDS)}
+    made_with = _plain({**axes, "defaults": defaults, "plan": dataclasses.asdict(Plan())})
+
+    def make() -> Mapping[str, Any]:
+        if RESNET[0] in of.settings:
+            pretrain_resnet()
+        folder = RUNS / name / _mark(made_with)
+        with watcher() as progress:
+            networks = [stage1(of, seed, folder / f"seed-{seed}", RUNS / "stages", progress) for seed in SEEDS]
+        heads, tails = ([shared_layers(pair[task]) for pair in networks] for task in range(2))
+        return {"data": of.data, **separation(heads, tails), "cpu_hours": _hours(folder)}
+
+    return Piece(name, "variant", make, made_with)
+
+
 def map_piece(strength: str, n_max: int) -> Piece:
     """Describe a small grid for one quality of pretrained weights and one number of images."""
     of = glyphs(n_max, 10, "development", *_weights(strength), weights=3)
@@ -283,6 +303,7 @@ def _hours(*folders: Path) -> float:
 # What is not measured yet is estimated.
 HOURS = {
     **dict.fromkeys(("grid-glyphs-200", "grid-glyphs-resnet"), 0.2),
+    **{f"separation-{name}": 0.02 for name in SETS},
     **{f"map-{strength}-{size}": size / 120 for strength in STRENGTHS for size in SIZES},
     "equal-mismatch-75": 1.6,
 }
@@ -295,6 +316,7 @@ def pieces() -> dict[str, Piece]:
         *(grid_piece(f"grid-{name}", of) for name, of in SETS.items()),
         *(curve_piece(f"curve-{name}", SETS[name], lengths) for name, lengths in CURVES.items()),
         *(options_piece(f"{kind}-{name}", SETS[name], OPTIONS[kind]) for kind in OPTIONS for name in OPTIONS_OF),
+        *(separation_piece(f"separation-{name}", of) for name, of in SETS.items() if of.role != "variant"),
         *(map_piece(strength, size) for strength in STRENGTHS for size in SIZES),
         *(equal_piece(f"equal-{name}", SETS[name]) for name in EQUAL),
     ]
