@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 
 import evidence_page
+from markdown_tables import table
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -63,7 +64,7 @@ def fisher():
         f"network. {_where(small['machine'])}"
     )
     head = ["", "ratio", "peak memory, MB", f"tensors right, of {total}", "largest error"]
-    return f"{_table(head, rows)}\n\n{note}"
+    return f"{table(head, rows)}\n\n{note}"
 
 
 def selection():
@@ -86,7 +87,7 @@ def selection():
         f"{_where(found['machine'])}"
     )
     head = ["reading", "parameters", "weights", "threads", "s", "processor s", "extra MB"]
-    return f"{_table(head, rows)}\n\n{note}"
+    return f"{table(head, rows)}\n\n{note}"
 
 
 def short():
@@ -107,7 +108,7 @@ def short():
     note = (
         f"The criterion at {_millions(largest)} parameters and 13 depths, by number of weights, on one thread: {times}."
     )
-    return f"{_table(head, rows)}\n\n{note}"
+    return f"{table(head, rows)}\n\n{note}"
 
 
 def evidence():
@@ -135,11 +136,6 @@ def _reason(error):
 def _where(machine):
     name, load = machine.get("processor", machine.get("cpu")), machine.get("load_average", machine.get("load_before"))
     return f"{name}, {machine['cores']} cores, load average {load:.1f} from other work."
-
-
-def _table(head, rows):
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(re.sub(r"\s+\|", " |", f"| {' | '.join(str(cell) for cell in line)} |") for line in lines)
 
 
 TABLES = {"fisher": fisher, "selection": selection, "short": short, "evidence": evidence}

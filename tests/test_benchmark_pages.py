@@ -56,7 +56,7 @@ def test_the_criterion_chose_to_share_everything_on_every_set_as_reports_say(loa
 
 
 def test_the_default_reading_is_the_one_that_validation_ranks_first(load):
-    pieces, page = load("evidence_pieces"), load("evidence_page")
+    pieces, page = load("evidence_pieces"), load("evidence_grids")
     grids = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in pieces.RESULTS.glob("grid-*.json")}
     rows = page.ranking(grids)
     assert len(rows) > 10
