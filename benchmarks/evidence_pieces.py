@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from evidence_separation import separation, shared_layers, stage1
 from evidence_sets import (
     BASELINES,
     CONTESTANTS,
@@ -32,13 +31,17 @@ from evidence_sets import (
 )
 
 import forktail
+from forktail.backbones.forked import Forked
 from forktail.cli.progress import watcher
 from forktail.comparing.compare import Comparison
 from forktail.comparing.contestant import Contestant
 from forktail.comparing.statistics import mean, standard_error
+from forktail.data.open import open_data
 from forktail.errors import InputError
+from forktail.fitting import make_problem, resolve
 from forktail.grids.readings import PLAIN, READINGS, chosen_readings, default_reading
 from forktail.methods import find_method
+from forktail.methods._distances import separation
 from forktail.methods.osdtw import OSDTW
 from forktail.run import Run
 from forktail.training.plan import Plan
@@ -48,6 +51,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "evidence"
 RUNS = Path("runs/evidence")
 JOBS = 2
+CHANGES_NOTHING = ("separation",)  # options whose default trains and selects as if they did not exist
 
 Make = Callable[[], Mapping[str, Any]]
 
@@ -96,7 +100,7 @@ def grid_piece(name: str, of: Set, *, seeds: Sequence[int] = SEEDS, readings: st
     settings = [*of.settings, f"plan.epochs={of.epochs}"]
     axes = {"depths": list(of.depths), "weights": of.weights, "seeds": list(seeds)}
     # A grid sets by itself what selects, and measures every choice.
-    free = {*PLAIN, "reading", "groups", "weights", "depth", "weight"}
+    free = {*PLAIN, *CHANGES_NOTHING, "reading", "groups", "weights", "depth", "weight"}
     defaults = {key: value for key, value in dataclasses.asdict(OSDTW()).items() if key not in free}
     meant = {reading: READINGS[reading] for reading in chosen_readings(readings)}
     decides = {"settings": settings, **axes, "defaults": defaults, "plan": dataclasses.asdict(Plan())}
@@ -215,12 +219,20 @@ def separation_piece(name: str, of: Set) -> Piece:
         if RESNET[0] in of.settings:
             pretrain_resnet()
         folder = RUNS / name / _mark(made_with)
-        with watcher() as progress:
-            networks = [stage1(of, seed, folder / f"seed-{seed}", RUNS / "stages", progress) for seed in SEEDS]
-        heads, tails = ([shared_layers(pair[task]) for pair in networks] for task in range(2))
-        return {"data": of.data, **separation(heads, tails), "cpu_hours": _hours(folder)}
+        trainings = [_stage1(of, seed, folder / f"seed-{seed}") for seed in SEEDS]
+        return {"data": of.data, **separation(trainings).to_json(), "cpu_hours": _hours(folder)}
 
     return Piece(name, "variant", make, made_with)
+
+
+def _stage1(of: Set, seed: int, out: Path) -> list[Forked]:
+    """Train, or load, the Stage 1 of a grid's seed."""
+    settings = ["data.validation=true", *of.settings, f"plan.epochs={of.epochs}"]
+    recipe = resolve(of.data, "osdtw", settings=settings, seed=seed)
+    assert isinstance(recipe.method, OSDTW)
+    problem = make_problem(recipe, open_data(recipe.data, shots=recipe.split.shots))
+    with watcher() as progress:
+        return recipe.method.specialists(problem, recipe.engine(Run(out), cache=RUNS / "stages", progress=progress))
 
 
 def map_piece(strength: str, n_max: int) -> Piece:
@@ -249,7 +261,7 @@ def _defaults(methods: Sequence[str]) -> dict[str, Any]:
     """Everything that settings do not say of a comparison: defaults of its methods and of a plan."""
 
     def of(contestant: Contestant) -> dict[str, Any]:
-        given = {option.partition("=")[0] for option in contestant.options}
+        given = {*CHANGES_NOTHING, *(option.partition("=")[0] for option in contestant.options)}
         options = dataclasses.asdict(find_method(contestant.method)())
         return {key: value for key, value in options.items() if key not in given}
 

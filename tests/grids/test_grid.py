@@ -192,6 +192,7 @@ def test_a_reading_that_cannot_be_had_says_why(pictures, made, tmp_path, monkeyp
         ({"readings": "generall"}, 'did you mean "general"?'),
         ({"settings": [*SMALL, "method.depth=1"]}, "method.depth = 1 in a grid"),
         ({"settings": [*SMALL, "method.calibration=true"]}, "method.calibration = True in a grid"),
+        ({"settings": [*SMALL, "method.separation=true"]}, "method.separation = true in a grid"),
         ({"settings": [*SMALL, "method.refinement=balanced_softmax"]}, "the risk of Bernoulli outputs"),
     ],
 )

@@ -29,6 +29,7 @@ EVERYTHING = {
     "teachers": 0.5,
     "refinement": "balanced_softmax",
     "averaging": 0.5,
+    "separation": True,
     "calibration": True,
 }
 

@@ -1,6 +1,5 @@
-"""Where Fisher information is taken, and how far Stage 2 ends from Stage 1."""
+"""Where Fisher information is taken."""
 
-import copy
 import dataclasses
 
 import numpy as np
@@ -8,9 +7,8 @@ import pytest
 import torch
 
 from forktail.errors import InputError
-from forktail.labels import TaskSplit
 from forktail.methods._criterion import Predicting
-from forktail.methods._places import drift, one_each
+from forktail.methods._places import one_each
 from forktail.methods.osdtw import OSDTW
 from forktail.training.plan import Plan
 
@@ -24,14 +22,6 @@ def trained(problem, make_engine):
     return engine, OSDTW(**CELL).specialists(problem, engine)
 
 
-def shifted(network, offset):
-    moved = copy.deepcopy(network)
-    with torch.no_grad():
-        for parameter in moved.parameters():
-            parameter.add_(offset)
-    return moved
-
-
 def test_a_network_taken_apart_says_what_it_said(problem, make_engine, trained):
     """Each task's outputs, from a network of its own: also what the tasks do not share is its own."""
     _, specialists = trained
@@ -43,19 +33,6 @@ def test_a_network_taken_apart_says_what_it_said(problem, make_engine, trained):
     whole = joint.eval()(inputs)
     for network, classes in zip(one_each(joint, specialists), problem.split.tasks, strict=True):
         torch.testing.assert_close(network.eval()(inputs), whole[:, classes.tolist()])
-
-
-@pytest.mark.parametrize(("at", "expected"), [(0.0, 1.0), (1.0, 1.0), (0.5, 0.5), (2.0, 5.0)])
-def test_drift_is_half_at_the_midpoint_and_one_at_either_end(problem, at, expected):
-    """On the line through both solutions, a share ``at`` of the way: at^2 + (1 - at)^2."""
-    single = problem.network(TaskSplit.single(3))
-    found = drift(shifted(problem.network(problem.split), at), [single, shifted(single, 1.0)])
-    assert found == pytest.approx([expected] * (problem.backbone().depth + 1), rel=1e-5)
-
-
-def test_drift_between_solutions_that_are_the_same_has_no_unit(problem):
-    single = problem.network(TaskSplit.single(3))
-    assert set(drift(problem.network(problem.split), [single, single])) == {None}
 
 
 @pytest.mark.parametrize("where", ["midpoint", "stage2"])

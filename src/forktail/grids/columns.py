@@ -15,7 +15,7 @@ from forktail.errors import InputError
 from forktail.evaluation import score_images
 from forktail.fitting import check_place, check_same_recipe, make_problem
 from forktail.grids.readings import as_read
-from forktail.methods._places import drift
+from forktail.methods._distances import drift
 from forktail.methods.osdtw import OSDTW
 from forktail.metrics import bernoulli_risk, evaluate_scores
 from forktail.predictor import Predictor, Rule, prior_logit, uniform_scores

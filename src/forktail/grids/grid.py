@@ -167,6 +167,10 @@ def _check_method(method: object) -> None:
     for name in ("depth", "weight"):
         if (value := getattr(method, name)) is not None:
             raise InputError(f"method.{name} = {value} in a grid", remedy=f"leave it out; a grid has all: --{name}s")
+    if method.separation:
+        raise InputError(
+            "method.separation = true in a grid, which measures what sharing is worth", remedy="leave it out"
+        )
     if method.refinement != "tasks" or method.calibration:
         raise InputError(
             f'method.refinement = "{method.refinement}", method.calibration = {method.calibration} in a grid',

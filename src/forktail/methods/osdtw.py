@@ -13,6 +13,7 @@ import numpy.typing as npt
 from torch import nn
 
 from forktail.backbones.batch_norm import recompute_statistics
+from forktail.backbones.classifiers import linear_classifier
 from forktail.backbones.forked import Forked, fork
 from forktail.backbones.open import open_backbone
 from forktail.data.images import Images
@@ -22,6 +23,7 @@ from forktail.losses.logit_adjusted import LogitAdjusted
 from forktail.methods._averaging import Averaged
 from forktail.methods._calibration import calibrate, held_out_images
 from forktail.methods._criterion import COUPLED, Criterion, Predicting, as_csv
+from forktail.methods._distances import Separation, separation
 from forktail.methods._merging import merge
 from forktail.methods._method import Method, Problem
 from forktail.methods._near_start import NearStart
@@ -96,6 +98,8 @@ class OSDTW(Method):
             nearest to the rule ``posterior`` on training images, and is read as logit-adjusted, whatever ``rule`` says.
         averaging: Share of the steps of Stage 2 and of the refinement, their last ones, whose weights are averaged; 0
             keeps those of the last step. Statistics of batch norm are then measured anew.
+        separation: Train Stage 1 once more, by other chance, and say how much farther apart head and tail go than two
+            trainings of one task: the farther, the less sharing is worth (docs/when.md). Nothing is selected by it.
         calibration: After all training fit one temperature and one offset per task on the held-out images, by the
             likelihood under a uniform prior; figures on these images then flatter the model.
     """
@@ -103,8 +107,8 @@ class OSDTW(Method):
     summary = "head and tail task, shared to the depth and with the weight that a Fisher criterion predicts to be best"
     source = "OSDTW, Algorithm 1, eqs. 14 to 18"
     stages = (
-        *("stage1-head", "stage1-tail", "moments", "coupled", "stage2-head", "stage2-tail", "stage2"),
-        *("offsets", "refinement", "calibration"),
+        *("stage1-head", "stage1-tail", "stage1-head-again", "stage1-tail-again", "moments", "coupled"),
+        *("stage2-head", "stage2-tail", "stage2", "offsets", "refinement", "calibration"),
     )
     compute = 1.4
 
@@ -133,6 +137,7 @@ class OSDTW(Method):
     teachers: float = 0.0
     refinement: Literal["tasks", "balanced_softmax"] = "tasks"
     averaging: float = 0.0
+    separation: bool = False
     calibration: bool = False
 
     def __post_init__(self) -> None:
@@ -194,9 +199,10 @@ class OSDTW(Method):
     def fit(self, problem: Problem, engine: Engine) -> Predictor:
         """Run Stage 1, the selection, Stage 2, the fork and the refinement."""
         specialists = self.specialists(problem, engine)
+        apart = self._separation(problem, engine, specialists) if self.separation else None
         found = self.criterion(problem, engine, specialists)
         engine.run.write_text("criterion.csv", as_csv(found.table if found.uncertainty is None else found.uncertainty))
-        engine.run.write_json("criterion.json", found.facts)
+        engine.run.write_json("criterion.json", {**found.facts, "separation": apart and apart.to_json()})
         choice = self._choose(found.table, found.uncertainty, engine)
         _, refined = self.cell(problem, engine, specialists, choice.depth, choice.weights, found.curvature)
         if self.calibration:
@@ -223,18 +229,11 @@ class OSDTW(Method):
                 expected="plan.epochs",
                 remedy="set method.fisher_at=stage1 or midpoint",
             )
-        images = [self._stage1_images(problem, task) for task in range(len(TASKS))]
-        epochs = self._stage1_epochs(engine)
-        here = [(partial(self._alone, problem, task), images[task], epochs) for task in range(len(TASKS))]
-        # What follows costs most at depth 1: all that is not needed then falls to Stage 2 and the refinement.
-        depth = 1 if self.depth is None else self.depth
-        untrained = [problem.network(TaskSplit.single(len(classes))) for classes in problem.split.tasks]
-        later = self._after_stage1(problem, engine, untrained, depth, (0.5, 0.5))
-        analyses = Predicting(self, problem, engine).flops() + self._output_flops(problem, depth)
-        plans = engine.plans([*here, *later], reserve=analyses)
+        steps = self._stage1(problem, engine)
+        plans = self._plans_from_stage1(steps * (2 if self.separation else 1), problem, engine)
         return [
             engine.train(f"stage1-{name}", make(), seen, plan).network
-            for name, (make, seen, _), plan in zip(TASKS, here, plans[: len(TASKS)], strict=True)
+            for name, (make, seen, _), plan in zip(TASKS, steps, plans[: len(TASKS)], strict=True)
         ]
 
     def criterion(self, problem: Problem, engine: Engine, specialists: Sequence[Forked]) -> Criterion:
@@ -343,6 +342,47 @@ class OSDTW(Method):
                 expected="a validation part",
                 remedy="set method.calibration=false, or give the data a validation part",
             )
+
+    def _separation(self, problem: Problem, engine: Engine, specialists: Sequence[Forked]) -> Separation:
+        """Measure how far apart head and tail went, and tell it."""
+        found = separation([specialists, self._again(problem, engine)])
+        whole = "unknown, for nothing moved" if found.whole is None else f"{found.whole:.2f}"
+        engine.note(
+            f"separation {whole}: squared distance of head and tail in Stage 1, in units of that of two trainings of "
+            "one task; docs/when.md says what sharing was worth at which separation"
+        )
+        return found
+
+    def _again(self, problem: Problem, engine: Engine) -> list[Forked]:
+        """Train Stage 1 once more: from the same weights, with other classifiers, order and augmentation."""
+        steps, networks = self._stage1(problem, engine), []
+        plans = self._plans_from_stage1(steps, problem, engine)[: len(TASKS)]
+        for name, (make, seen, _), plan in zip(TASKS, steps, plans, strict=True):
+            stage, objective = f"stage1-{name}-again", make()
+            classifier = objective.network.classifier(0)
+            sizes = classifier.in_features, classifier.out_features
+            classifier.load_state_dict(linear_classifier(*sizes, problem.generator(stage)).state_dict())
+            networks.append(engine.train(stage, objective, seen, plan).network)
+        return networks
+
+    def _stage1(
+        self, problem: Problem, engine: Engine
+    ) -> list[tuple[Callable[[], WeightedTasks | NearStart], Images, int]]:
+        """List what Stage 1 trains, task by task."""
+        images = [self._stage1_images(problem, task) for task in range(len(TASKS))]
+        epochs = self._stage1_epochs(engine)
+        return [(partial(self._alone, problem, task), seen, epochs) for task, seen in enumerate(images)]
+
+    def _plans_from_stage1(
+        self, steps: Sequence[tuple[Callable[[], Objective], Images, int]], problem: Problem, engine: Engine
+    ) -> list[Plan]:
+        """Plan what is still to come of Stage 1, and all that follows it."""
+        # What follows costs most at depth 1: all that is not needed then falls to Stage 2 and the refinement.
+        depth = 1 if self.depth is None else self.depth
+        untrained = [problem.network(TaskSplit.single(len(classes))) for classes in problem.split.tasks]
+        later = self._after_stage1(problem, engine, untrained, depth, (0.5, 0.5))
+        analyses = Predicting(self, problem, engine).flops() + self._output_flops(problem, depth)
+        return engine.plans([*steps, *later], reserve=analyses)
 
     def _alone(self, problem: Problem, task: int) -> WeightedTasks | NearStart:
         """Return what Stage 1 trains."""
