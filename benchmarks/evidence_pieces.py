@@ -18,12 +18,12 @@ from evidence_sets import (
     EQUAL,
     EQUAL_SEEDS,
     LEAST_GAIN,
+    MAP,
     OPTIONS,
     OPTIONS_EPOCHS,
     OPTIONS_OF,
     SEEDS,
     SETS,
-    SIZES,
     STRENGTHS,
     Role,
     Set,
@@ -316,7 +316,7 @@ def _hours(*folders: Path) -> float:
 HOURS = {
     **dict.fromkeys(("grid-glyphs-200", "grid-glyphs-resnet"), 0.2),
     **{f"separation-{name}": 0.02 for name in SETS},
-    **{f"map-{strength}-{size}": size / 120 for strength in STRENGTHS for size in SIZES},
+    **{f"map-{strength}-{size}": size / 120 for strength, size in MAP},
     "equal-mismatch-75": 1.6,
 }
 OTHERWISE = 0.3
@@ -329,7 +329,7 @@ def pieces() -> dict[str, Piece]:
         *(curve_piece(f"curve-{name}", SETS[name], lengths) for name, lengths in CURVES.items()),
         *(options_piece(f"{kind}-{name}", SETS[name], OPTIONS[kind]) for kind in OPTIONS for name in OPTIONS_OF),
         *(separation_piece(f"separation-{name}", of) for name, of in SETS.items() if of.role != "variant"),
-        *(map_piece(strength, size) for strength in STRENGTHS for size in SIZES),
+        *(map_piece(strength, size) for strength, size in MAP),
         *(equal_piece(f"equal-{name}", SETS[name]) for name in EQUAL),
     ]
     return {piece.name: piece for piece in sorted(found, key=lambda piece: piece.role == "confirmation")}

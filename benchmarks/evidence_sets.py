@@ -129,4 +129,5 @@ OPTIONS_OF = ("glyphs-10", "fashion-10")
 OPTIONS_EPOCHS = 30
 # The map of the best cell: how good the pretrained weights are, and how many images there are.
 STRENGTHS = {"random": 0, "weak": 1, "full": None}  # epochs of pretraining; None is the embedded weights
-SIZES = (10, 30)  # images of the largest class of 100, imbalance 10
+# Images of the largest class of 100, imbalance 10; both axes, and not what lies between them.
+MAP = (("random", 10), ("weak", 10), ("full", 10), ("full", 30))
