@@ -9,6 +9,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 from evidence_figure import SHOWN
+from evidence_sets import STRENGTHS
 from markdown_tables import NONE, interval, number, table
 
 from forktail.cli.grid_table import place
@@ -216,7 +217,7 @@ def strengths(maps: Mapping[str, Result]) -> str:
     for name in sorted(maps, key=_strength):
         result, record = maps[name], _record(maps[name], default_reading(), "test")
         order = interval(record["spearman_risk"], 2) if _has_numbers(record) else NONE
-        lines.append([_strength(name)[0], result["training_images"], _best(result), *_by_depth(result), order])
+        lines.append([name.partition("-")[0], result["training_images"], _best(result), *_by_depth(result), order])
     depths = [f"s = {depth}" for depth in next(iter(maps.values()))["depths"]]
     head = ["pretraining", "images", "best (s, w)", *depths, "Spearman, risk"]
     return (
@@ -225,9 +226,10 @@ def strengths(maps: Mapping[str, Result]) -> str:
     )
 
 
-def _strength(name: str) -> tuple[str, int]:
+def _strength(name: str) -> tuple[int, int]:
+    """Order the map: from no pretraining to the best, and by the number of images."""
     strength, size = name.split("-")
-    return strength, int(size)
+    return list(STRENGTHS).index(strength), int(size)
 
 
 def mean_error(result: Result, state: str = "refined", split: str = "test") -> np.ndarray:

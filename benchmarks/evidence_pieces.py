@@ -40,7 +40,7 @@ from forktail.data.open import open_data
 from forktail.errors import InputError
 from forktail.fitting import make_problem, resolve
 from forktail.grids.readings import PLAIN, READINGS, chosen_readings, default_reading
-from forktail.methods import find_method
+from forktail.methods import Method, find_method
 from forktail.methods._distances import separation
 from forktail.methods.osdtw import OSDTW
 from forktail.run import Run
@@ -51,7 +51,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "evidence"
 RUNS = Path("runs/evidence")
 JOBS = 2
-CHANGES_NOTHING = ("separation",)  # options whose default trains and selects as if they did not exist
+CHANGES_NOTHING = {"separation": False}  # options that train and select as if they did not exist, and their value then
 
 Make = Callable[[], Mapping[str, Any]]
 
@@ -100,8 +100,8 @@ def grid_piece(name: str, of: Set, *, seeds: Sequence[int] = SEEDS, readings: st
     settings = [*of.settings, f"plan.epochs={of.epochs}"]
     axes = {"depths": list(of.depths), "weights": of.weights, "seeds": list(seeds)}
     # A grid sets by itself what selects, and measures every choice.
-    free = {*PLAIN, *CHANGES_NOTHING, "reading", "groups", "weights", "depth", "weight"}
-    defaults = {key: value for key, value in dataclasses.asdict(OSDTW()).items() if key not in free}
+    free = {*PLAIN, "reading", "groups", "weights", "depth", "weight"}
+    defaults = {key: value for key, value in _options(OSDTW()).items() if key not in free}
     meant = {reading: READINGS[reading] for reading in chosen_readings(readings)}
     decides = {"settings": settings, **axes, "defaults": defaults, "plan": dataclasses.asdict(Plan())}
     made_with = _plain({**decides, "readings": meant})
@@ -209,7 +209,7 @@ def options_piece(name: str, of: Set, methods: Sequence[str]) -> Piece:
 
 
 def separation_piece(name: str, of: Set) -> Piece:
-    """Describe how far apart head and tail of a set go in Stage 1, which looks at no test part."""
+    """Describe how far apart head and tail of a set go in Stage 1."""
     decides = ("tau", "stage1_epochs", "stage1_images", "stage1_decay")
     defaults = {option: getattr(OSDTW(), option) for option in decides}
     axes = {"settings": list(of.settings), "epochs": of.epochs, "seeds": list(SEEDS)}
@@ -220,9 +220,9 @@ def separation_piece(name: str, of: Set) -> Piece:
             pretrain_resnet()
         folder = RUNS / name / _mark(made_with)
         trainings = [_stage1(of, seed, folder / f"seed-{seed}") for seed in SEEDS]
-        return {"data": of.data, **separation(trainings).to_json(), "cpu_hours": _hours(folder)}
+        return {"data": of.data, **dataclasses.asdict(separation(trainings)), "cpu_hours": _hours(folder)}
 
-    return Piece(name, "variant", make, made_with)
+    return Piece(name, of.role, make, made_with)
 
 
 def _stage1(of: Set, seed: int, out: Path) -> list[Forked]:
@@ -261,12 +261,18 @@ def _defaults(methods: Sequence[str]) -> dict[str, Any]:
     """Everything that settings do not say of a comparison: defaults of its methods and of a plan."""
 
     def of(contestant: Contestant) -> dict[str, Any]:
-        given = {*CHANGES_NOTHING, *(option.partition("=")[0] for option in contestant.options)}
-        options = dataclasses.asdict(find_method(contestant.method)())
+        given = {option.partition("=")[0] for option in contestant.options}
+        options = _options(find_method(contestant.method)())
         return {key: value for key, value in options.items() if key not in given}
 
     kinds = {method: of(Contestant.parse(method)) for method in methods}
     return {"methods": kinds, "plan": dataclasses.asdict(Plan())}
+
+
+def _options(method: Method) -> dict[str, Any]:
+    """Return what decides what a method trains and selects."""
+    options = dataclasses.asdict(method)
+    return {key: value for key, value in options.items() if CHANGES_NOTHING.get(key, not value) != value}
 
 
 def _compare(

@@ -109,6 +109,7 @@ class Run:
     log.jsonl timing.jsonl    learning curves (bit-equal on a rerun) and seconds (never equal)
     stages.json stages/       which stages made the result, by fingerprint
     criterion.* selection.json     the (s, w) table, what it rests on, and the choice, where a method makes them
+    separation.json           how far apart head and tail went, where that was asked
     metrics.json model/       how good it is, and what `predict` loads
     ```
 

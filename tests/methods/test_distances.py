@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from forktail.errors import InputError
 from forktail.labels import TaskSplit
 from forktail.methods._distances import drift, separation
 from forktail.methods.osdtw import OSDTW
@@ -22,27 +23,6 @@ def single(problem):
     return problem.network(TaskSplit.single(3))
 
 
-def shifted(network, offset):
-    moved = copy.deepcopy(network)
-    with torch.no_grad():
-        for parameter in moved.parameters():
-            parameter.add_(offset)
-    return moved
-
-
-@pytest.mark.parametrize(("at", "expected"), [(0.0, 1.0), (1.0, 1.0), (0.5, 0.5), (2.0, 5.0)])
-def test_drift_is_half_at_the_midpoint_and_one_at_either_end(problem, at, expected):
-    """On the line through both solutions, a share ``at`` of the way: at^2 + (1 - at)^2."""
-    single = problem.network(TaskSplit.single(3))
-    found = drift(shifted(problem.network(problem.split), at), [single, shifted(single, 1.0)])
-    assert found == pytest.approx([expected] * (problem.backbone().depth + 1), rel=1e-5)
-
-
-def test_drift_between_solutions_that_are_the_same_has_no_unit(problem):
-    single = problem.network(TaskSplit.single(3))
-    assert set(drift(problem.network(problem.split), [single, single])) == {None}
-
-
 def moved(network, *, offset=0.0, noise=0.0, seed=0):
     """The network somewhere else: all parameters by the same, and each by its own chance."""
     generator, found = torch.Generator().manual_seed(seed), copy.deepcopy(network)
@@ -50,6 +30,23 @@ def moved(network, *, offset=0.0, noise=0.0, seed=0):
         for parameter in found.parameters():
             parameter.add_(offset + noise * torch.randn(parameter.shape, generator=generator))
     return found
+
+
+@pytest.mark.parametrize(("at", "expected"), [(0.0, 1.0), (1.0, 1.0), (0.5, 0.5), (2.0, 5.0)])
+def test_drift_is_half_at_the_midpoint_and_one_at_either_end(problem, single, at, expected):
+    """On the line through both solutions, a share ``at`` of the way: at^2 + (1 - at)^2."""
+    found = drift(moved(problem.network(problem.split), offset=at), [single, moved(single, offset=1.0)])
+    assert found == pytest.approx([expected] * (problem.backbone().depth + 1), rel=1e-5)
+
+
+def test_drift_is_of_what_is_shared(problem, single):
+    """One unit of two, and the specialists have both."""
+    found = drift(problem.network(problem.split, 1), [single, moved(single, offset=1.0)])
+    assert found == pytest.approx([1.0, 1.0], rel=1e-5)
+
+
+def test_drift_between_solutions_that_are_the_same_has_no_unit(problem, single):
+    assert set(drift(problem.network(problem.split), [single, single])) == {None}
 
 
 def slowly(trainings):
@@ -76,6 +73,8 @@ def test_separation_is_that_of_a_loop_over_pairs(single, number):
     found, (whole, layers) = separation(trainings), slowly(trainings)
     assert found.whole == pytest.approx(whole, rel=1e-12)
     assert found.layers == pytest.approx(list(layers), rel=1e-12)
+    pairs = [slowly([trainings[i], trainings[j]])[0] for i in range(number) for j in range(i + 1, number)]
+    assert found.pairs == pytest.approx(pairs, rel=1e-12)
 
 
 @pytest.mark.parametrize("delta", [0.0, 1.0, 3.0])
@@ -121,9 +120,10 @@ def test_a_fit_says_how_far_apart_head_and_tail_went_and_is_the_same_otherwise(f
     (plain, without), (same, told) = fitted[False], fitted[True]
     for name, value in plain.network.state_dict().items():
         torch.testing.assert_close(same.network.state_dict()[name], value, rtol=0, atol=0)
-    assert without.run.read_json("criterion.json")["separation"] is None
-    found = told.run.read_json("criterion.json")["separation"]
+    assert not (without.run.path / "separation.json").exists()
+    found = told.run.read_json("separation.json")
     assert found["whole"] > 0
+    assert found["pairs"] == [found["whole"]]
     assert len(found["layers"]) == 3
     more = [record["stage"] for record in told.manifest if record not in without.manifest]
     assert any(note.startswith(f"separation {found['whole']:.2f}: ") for note in told.notes)
@@ -132,12 +132,16 @@ def test_a_fit_says_how_far_apart_head_and_tail_went_and_is_the_same_otherwise(f
 
 def test_the_second_training_starts_at_the_same_backbone_and_goes_elsewhere(problem, make_engine):
     method, engine = OSDTW(stage1_epochs=0), make_engine(PLAN)
-    for one, other in zip(method.specialists(problem, engine), method._again(problem, engine), strict=True):
+    for one, other in zip(
+        method.specialists(problem, engine), method._second_specialists(problem, engine), strict=True
+    ):
         assert not torch.equal(one.classifier(0).weight, other.classifier(0).weight)
         for here, there in zip(one.path(0).parameters(), other.path(0).parameters(), strict=True):
             torch.testing.assert_close(here, there, rtol=0, atol=0)
     method = OSDTW()
-    for one, other in zip(method.specialists(problem, engine), method._again(problem, engine), strict=True):
+    for one, other in zip(
+        method.specialists(problem, engine), method._second_specialists(problem, engine), strict=True
+    ):
         assert all(not torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
 
 
@@ -150,3 +154,8 @@ def test_under_a_budget_both_trainings_are_as_long_and_counted(problem, make_eng
     steps = {record["stage"]: record["steps"] for record in engine.manifest if "steps" in record}
     for task in ("head", "tail"):
         assert abs(steps[f"stage1-{task}"] - steps[f"stage1-{task}-again"]) <= 1
+
+
+def test_tasks_that_train_for_different_lengths_cannot_be_compared():
+    with pytest.raises(InputError, match="different lengths"):
+        OSDTW(separation=True, stage1_images="own")

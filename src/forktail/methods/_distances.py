@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import combinations, permutations
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,26 +30,24 @@ def drift(shared: Forked, specialists: Sequence[Forked]) -> list[float | None]:
         One number for the stem and each unit that is shared; None for a layer without parameters, or where the
         solutions are the same.
     """
-    theta, (first, second) = _layers(shared), [_layers(one) for one in specialists]
-    ends = _squared(theta, first) + _squared(theta, second)
-    return _ratios(ends, _squared(first, second))
+    depth = shared.depth
+    theta, (first, second) = _layers(shared, depth), [_layers(one, depth) for one in specialists]
+    return _ratios(_squared(theta, first) + _squared(theta, second), _squared(first, second))
 
 
 @dataclass(frozen=True)
 class Separation:
-    """How far apart head and tail went, in units of how far two trainings of one task do; None where nothing moved.
+    """How far apart head and tail went in Stage 1, in units of how far two trainings of one task do.
 
     Args:
-        whole: Of the stem and all units together.
+        whole: Of the stem and all units together; None where they have no parameter that moved.
         layers: Of each of them.
+        pairs: ``whole`` of every two of the trainings, whose scatter says how sure it is.
     """
 
     whole: float | None
     layers: list[float | None]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return both, ready for JSON."""
-        return asdict(self)
+    pairs: list[float | None]
 
 
 def separation(trainings: Sequence[Sequence[Forked]]) -> Separation:
@@ -60,31 +57,41 @@ def separation(trainings: Sequence[Sequence[Forked]]) -> Separation:
 
         mean |theta_A,i - theta_B,j|^2 / (mean |theta_A,i - theta_A,j|^2 / 2 + mean |theta_B,i - theta_B,j|^2 / 2)
 
-    With theta_t,i = theta_t + noise of variance V_t the two parts estimate delta^2 + V_A + V_B and V_A + V_B: it is 1
-    where the tasks are the same to training, and 1 + delta^2 / (V_A + V_B) where they are not (docs/when.md).
+    With theta_t,i = theta_t + noise of variance V_t the two means are unbiased for delta^2 + V_A + V_B and V_A + V_B,
+    and the ratio is about 1 + delta^2 / (V_A + V_B): near 1, by chance also below, where the tasks are the same to
+    training. delta grows with training in another way than V, so only figures of one recipe can be compared. The
+    parameters of stem and units count, not readouts, classifiers and statistics of batch norm.
 
     Args:
         trainings: Of each training, at least two, the Stage-1 networks of head and tail, all from the same weights.
 
     Returns:
-        It, of all layers together and of each.
+        It, of all layers together, of each layer and of each two trainings.
 
     Raises:
         ValueError: Fewer than two trainings.
     """
     if len(trainings) < 2:
         raise ValueError(f"{len(trainings)} training; expected two at least, which differ in their chance")
-    heads, tails = ([_layers(networks[task]) for networks in trainings] for task in range(2))
-    apart = _mean([_squared(heads[i], tails[j]) for i, j in permutations(range(len(trainings)), 2)])
+    heads, tails = ([_layers(networks[task], networks[task].depth) for networks in trainings] for task in range(2))
+    whole, layers = _separation(heads, tails)
+    pairs = [_separation([heads[i], heads[j]], [tails[i], tails[j]])[0] for i, j in combinations(range(len(heads)), 2)]
+    return Separation(whole, layers, pairs)
+
+
+def _separation(
+    heads: Sequence[Sequence[Tensor]], tails: Sequence[Sequence[Tensor]]
+) -> tuple[float | None, list[float | None]]:
+    apart = _mean([_squared(heads[i], tails[j]) for i, j in permutations(range(len(heads)), 2)])
     alike = [_mean([_squared(one, other) for one, other in combinations(of, 2)]) for of in (heads, tails)]
     chance = (alike[0] + alike[1]) / 2
     (whole,) = _ratios(apart.sum()[None], chance.sum()[None])
-    return Separation(whole, _ratios(apart, chance))
+    return whole, _ratios(apart, chance)
 
 
-def _layers(network: Forked) -> list[Tensor]:
-    """Flatten the parameters of the stem and of every unit that is shared, in float64."""
-    layers = [network.layer(0, index).parameters() for index in range(network.depth + 1)]
+def _layers(network: Forked, depth: int) -> list[Tensor]:
+    """Flatten the parameters of the stem and of each of the first units, in float64."""
+    layers = [network.layer(0, index).parameters() for index in range(depth + 1)]
     return [torch.cat([torch.empty(0), *(one.detach().cpu().flatten() for one in layer)]).double() for layer in layers]
 
 

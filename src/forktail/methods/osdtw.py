@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, final
+from typing import Literal, TypeAlias, final
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,7 @@ from forktail.losses.logit_adjusted import LogitAdjusted
 from forktail.methods._averaging import Averaged
 from forktail.methods._calibration import calibrate, held_out_images
 from forktail.methods._criterion import COUPLED, Criterion, Predicting, as_csv
-from forktail.methods._distances import Separation, separation
+from forktail.methods._distances import separation
 from forktail.methods._merging import merge
 from forktail.methods._method import Method, Problem
 from forktail.methods._near_start import NearStart
@@ -39,6 +40,10 @@ from forktail.training.engine import Engine
 from forktail.training.objective import Objective, Supervised, freeze
 from forktail.training.plan import Plan
 from forktail.training.stream import evaluation_batches
+
+# What is trained, on which images, for how many epochs of the plan.
+Step: TypeAlias = tuple[Callable[[], Objective], Images, int]
+Stage1Step: TypeAlias = tuple[Callable[[], WeightedTasks | NearStart], Images, int]
 
 
 @final
@@ -99,7 +104,8 @@ class OSDTW(Method):
         averaging: Share of the steps of Stage 2 and of the refinement, their last ones, whose weights are averaged; 0
             keeps those of the last step. Statistics of batch norm are then measured anew.
         separation: Train Stage 1 once more, by other chance, and say how much farther apart head and tail go than two
-            trainings of one task: the farther, the less sharing is worth (docs/when.md). Nothing is selected by it.
+            trainings of one task (``separation.json``; docs/when.md says how to read it). Nothing is selected by it,
+            but under ``plan.flops`` all other stages pay for it.
         calibration: After all training fit one temperature and one offset per task on the held-out images, by the
             likelihood under a uniform prior; figures on these images then flatter the model.
     """
@@ -182,6 +188,11 @@ class OSDTW(Method):
                 f'method.teachers = {self.teachers} with stage1_images "own", which shows a teacher its task alone',
                 remedy="set method.stage1_images=all",
             )
+        if self.separation and self.stage1_images == "own":
+            raise InputError(
+                'method.separation = true with stage1_images "own", which trains head and tail for different lengths',
+                remedy="set method.stage1_images=all",
+            )
         if self.evaluation_prior == "uniform" and self.reading != "general":
             raise InputError(
                 f'method.evaluation_prior = "uniform" with reading "{self.reading}", which measures the training risk',
@@ -199,10 +210,11 @@ class OSDTW(Method):
     def fit(self, problem: Problem, engine: Engine) -> Predictor:
         """Run Stage 1, the selection, Stage 2, the fork and the refinement."""
         specialists = self.specialists(problem, engine)
-        apart = self._separation(problem, engine, specialists) if self.separation else None
+        if self.separation:
+            self._tell_separation(problem, engine, specialists)
         found = self.criterion(problem, engine, specialists)
         engine.run.write_text("criterion.csv", as_csv(found.table if found.uncertainty is None else found.uncertainty))
-        engine.run.write_json("criterion.json", {**found.facts, "separation": apart and apart.to_json()})
+        engine.run.write_json("criterion.json", found.facts)
         choice = self._choose(found.table, found.uncertainty, engine)
         _, refined = self.cell(problem, engine, specialists, choice.depth, choice.weights, found.curvature)
         if self.calibration:
@@ -229,7 +241,7 @@ class OSDTW(Method):
                 expected="plan.epochs",
                 remedy="set method.fisher_at=stage1 or midpoint",
             )
-        steps = self._stage1(problem, engine)
+        steps = self._stage1_steps(problem, engine)
         plans = self._plans_from_stage1(steps * (2 if self.separation else 1), problem, engine)
         return [
             engine.train(f"stage1-{name}", make(), seen, plan).network
@@ -343,19 +355,19 @@ class OSDTW(Method):
                 remedy="set method.calibration=false, or give the data a validation part",
             )
 
-    def _separation(self, problem: Problem, engine: Engine, specialists: Sequence[Forked]) -> Separation:
-        """Measure how far apart head and tail went, and tell it."""
-        found = separation([specialists, self._again(problem, engine)])
+    def _tell_separation(self, problem: Problem, engine: Engine, specialists: Sequence[Forked]) -> None:
+        """Measure how far apart head and tail went, keep it and tell it."""
+        found = separation([specialists, self._second_specialists(problem, engine)])
+        engine.run.write_json("separation.json", dataclasses.asdict(found))
         whole = "unknown, for nothing moved" if found.whole is None else f"{found.whole:.2f}"
         engine.note(
             f"separation {whole}: squared distance of head and tail in Stage 1, in units of that of two trainings of "
-            "one task; docs/when.md says what sharing was worth at which separation"
+            "one task; another pair of trainings may well say 0.05 more or less; docs/when.md says how to read it"
         )
-        return found
 
-    def _again(self, problem: Problem, engine: Engine) -> list[Forked]:
+    def _second_specialists(self, problem: Problem, engine: Engine) -> list[Forked]:
         """Train Stage 1 once more: from the same weights, with other classifiers, order and augmentation."""
-        steps, networks = self._stage1(problem, engine), []
+        steps, networks = self._stage1_steps(problem, engine), []
         plans = self._plans_from_stage1(steps, problem, engine)[: len(TASKS)]
         for name, (make, seen, _), plan in zip(TASKS, steps, plans, strict=True):
             stage, objective = f"stage1-{name}-again", make()
@@ -365,17 +377,13 @@ class OSDTW(Method):
             networks.append(engine.train(stage, objective, seen, plan).network)
         return networks
 
-    def _stage1(
-        self, problem: Problem, engine: Engine
-    ) -> list[tuple[Callable[[], WeightedTasks | NearStart], Images, int]]:
+    def _stage1_steps(self, problem: Problem, engine: Engine) -> list[Stage1Step]:
         """List what Stage 1 trains, task by task."""
         images = [self._stage1_images(problem, task) for task in range(len(TASKS))]
         epochs = self._stage1_epochs(engine)
         return [(partial(self._alone, problem, task), seen, epochs) for task, seen in enumerate(images)]
 
-    def _plans_from_stage1(
-        self, steps: Sequence[tuple[Callable[[], Objective], Images, int]], problem: Problem, engine: Engine
-    ) -> list[Plan]:
+    def _plans_from_stage1(self, steps: Sequence[Step], problem: Problem, engine: Engine) -> list[Plan]:
         """Plan what is still to come of Stage 1, and all that follows it."""
         # What follows costs most at depth 1: all that is not needed then falls to Stage 2 and the refinement.
         depth = 1 if self.depth is None else self.depth
@@ -396,7 +404,7 @@ class OSDTW(Method):
 
     def _after_stage1(
         self, problem: Problem, engine: Engine, specialists: Sequence[Forked], depth: int, weights: Sequence[float]
-    ) -> list[tuple[Callable[[], Objective], Images, int]]:
+    ) -> list[Step]:
         """List Stage 2 and the refinement, on networks that are not trained."""
         stage2 = _either(self.stage2_epochs, engine.plan.epochs)
         refinement = _either(self.refinement_epochs, round(0.3 * engine.plan.epochs))
@@ -407,7 +415,7 @@ class OSDTW(Method):
         def refined() -> Objective:
             return self._refinement(problem, problem.network(problem.split, depth), specialists)
 
-        after: list[tuple[Callable[[], Objective], Images, int]] = [(refined, problem.train, refinement)]
+        after: list[Step] = [(refined, problem.train, refinement)]
         if depth > 0:
             return [(joint, problem.train, stage2), *after]
         seen = [self._stage1_images(problem, task) for task in range(len(TASKS))]
