@@ -13,6 +13,7 @@ from evidence_sets import STRENGTHS
 from markdown_tables import NONE, interval, number, table
 
 from forktail.cli.grid_table import place
+from forktail.comparing.statistics import paired_difference
 from forktail.grids.measures import correlation
 from forktail.grids.readings import READINGS, default_reading
 
@@ -28,6 +29,7 @@ MEASURES = {
     "oracle_regret": ("regret to the oracle", 1),
     "gain": ("gain", 1),
 }
+CHANCE = 0.01  # of the map: 100 classes
 ABLATION = {"gain_depth_alone": "depth alone", "gain_weight_alone": "weight alone", "gain": "both"}
 
 
@@ -162,33 +164,51 @@ def dial(grids: Mapping[str, Result]) -> str:
 
 def separations(found: Mapping[str, Result], grids: Mapping[str, Result]) -> str:
     """Hold the distance of Stage 1's networks, in units of its chance, against what sharing is worth."""
-    known = sorted((name for name in found if name in grids), key=lambda name: found[name]["whole"])
-    if not known:
+    apart = {name: result["whole"] for name, result in found.items() if result["whole"] is not None}
+    if not apart:
         return ""
-    apart = np.array([found[name]["whole"] for name in known])
-    worth = np.array([_worth_of_sharing(grids[name]) for name in known])
-    said = np.array([_said_of_sharing(grids[name]) for name in known])
-    rows = [
-        [name, *(number(one, digits) for one, digits in zip(values, (2, 1, 1), strict=True))]
-        for name, *values in zip(known, apart, worth, said, strict=True)
-    ]
-    orders = (number(correlation(of, worth), 2) for of in (apart, said))
+    names = sorted(apart, key=apart.__getitem__)
+    rows = []
+    for name in names:
+        pairs = [number(one, 2) for one in (min(found[name]["pairs"]), max(found[name]["pairs"]))]
+        measured = [NONE, NONE]
+        if name in grids:
+            said = _said_of_sharing(grids[name])
+            measured = [interval(_worth_of_sharing(grids[name]), 1), number(said, 1)]
+        rows.append([name, f"{number(apart[name], 2)} ({' to '.join(pairs)})", *measured])
     head = ["set", "separation", "sharing is worth, points", "by the criterion, nats"]
-    return SEPARATION.format(len(known), *orders) + "\n\n" + table(head, rows)
+    return f"{SEPARATION}\n\n{table(head, rows)}\n\n{_orders([name for name in names if name in grids], apart, grids)}"
+
+
+def _orders(names: Sequence[str], apart: Mapping[str, float], grids: Mapping[str, Result]) -> str:
+    """Say how well the separation and the criterion order the sets by what sharing is worth."""
+    rows = []
+    for title, those in (
+        ("all", names),
+        ("the dial, mismatch-*", [name for name in names if name.startswith("mismatch")]),
+        ("all others", [name for name in names if not name.startswith("mismatch")]),
+    ):
+        worth = np.array([_worth_of_sharing(grids[name])["mean"] for name in those])
+        by = [[apart[name] for name in those], [_said_of_sharing(grids[name]) for name in those]]
+        orders = [None if None in one or not one else correlation(np.array(one), worth) for one in by]
+        rows.append([title, len(those), *(number(one, 2) for one in orders)])
+    head = ["Spearman correlation with what sharing is worth, over", "sets", "separation", "the criterion"]
+    return table(head, rows)
 
 
 SEPARATION = """## How far apart head and tail go
 
 Separation: squared distance of the Stage-1 networks of head and tail, in units of that of two trainings of the *same*
-task that differ in their chance alone, over all layers that can be shared, three seeds; 1 where the tasks are the same
-to training. Beside it what sharing is worth: full sharing at weight 1/2 minus nothing shared, refined, on test, at
-equal epochs; and how much lower the criterion predicts the risk of full sharing to be. Over these {} sets the order of
-what sharing is worth has a Spearman correlation of {} with that of the separation, and of {} with that of the
-criterion.
+task that differ in their chance alone, over all layers that can be shared; near 1 where the tasks are the same to
+training. Of the seeds of each grid together, and in brackets of each two of them, which is what a user's run measures
+(`method.separation=true`). Beside it what sharing is worth: full sharing at weight 1/2 minus nothing shared, refined,
+on test, at equal epochs, so that nothing shared had twice the training; and how much lower the criterion predicts the
+risk of full sharing to be.
 
-This was thought of after the grids of fashion-50, wordnet-gloss and mismatch-0 to -100 had been seen, and nothing is
-chosen by it. What sharing is worth on fashion-100, glyphs-50, glyphs-200 and glyphs-resnet was seen only after it had
-been written down."""
+This was thought of when the grids of glyphs-10, the dial, fashion-10, fashion-50 and wordnet-gloss had been seen, and
+the comparison on fashion-100; it reads their test part a second time, and nothing is chosen by it. The separations of
+glyphs-50, glyphs-200 and glyphs-resnet stood here before their grids were seen. The number depends on the length of
+Stage 1 and all else in the recipe: sets of one kind can be compared, of several kinds hardly."""
 
 
 def drift(grids: Mapping[str, Result]) -> str:
@@ -216,13 +236,16 @@ def strengths(maps: Mapping[str, Result]) -> str:
     lines = []
     for name in sorted(maps, key=_strength):
         result, record = maps[name], _record(maps[name], default_reading(), "test")
-        order = interval(record["spearman_risk"], 2) if _has_numbers(record) else NONE
-        lines.append([name.partition("-")[0], result["training_images"], _best(result), *_by_depth(result), order])
+        learned = mean_error(result).min() < 1 - 2 * CHANCE
+        order = interval(record["spearman_risk"], 2) if learned and _has_numbers(record) else NONE
+        best = _best(result) if learned else NONE
+        lines.append([name.partition("-")[0], result["training_images"], best, *_by_depth(result), order])
     depths = [f"s = {depth}" for depth in next(iter(maps.values()))["depths"]]
     head = ["pretraining", "images", "best (s, w)", *depths, "Spearman, risk"]
     return (
         "## Pretraining and number of images\n\nGlyphs of imbalance 10 by quality of the pretrained weights and number"
-        " of images; balanced accuracy of the refined networks on test at weight 1/2.\n\n" + table(head, lines)
+        " of images; balanced accuracy of the refined networks on test at weight 1/2, where chance is 1 %: what is"
+        " below twice that has no best cell.\n\n" + table(head, lines)
     )
 
 
@@ -265,16 +288,25 @@ def _by_depth(result: Result) -> list[str]:
     return [f"{100 * (1 - one):.1f}" for one in error]
 
 
-def _worth_of_sharing(result: Result) -> float:
-    """What full sharing at weight 1/2 has over nothing shared, refined, on test, mean over seeds, in points."""
-    error = mean_error(result)[:, result["weights"].index(0.5)]
-    return 100 * float(error[0] - error[-1])
+def _worth_of_sharing(result: Result) -> dict[str, float | None]:
+    """What full sharing at weight 1/2 has over nothing shared, refined, on test, paired by seed, in points."""
+    full, none = ([], [])
+    for cell in result["cells"]:
+        accuracy = 100 * cell["refined"]["test"][result["rule"]]["balanced"]
+        if cell["depth"] == 0:
+            none.append((cell["seed"], accuracy))
+        elif (cell["depth"], cell["weight"]) == (result["depths"][-1], 0.5):
+            full.append((cell["seed"], accuracy))
+    return paired_difference(*([accuracy for _, accuracy in sorted(of)] for of in (full, none)))
 
 
-def _said_of_sharing(result: Result) -> float:
+def _said_of_sharing(result: Result) -> float | None:
     """How much lower the default reading has the risk of full sharing at weight 1/2, mean over seeds, in nats."""
-    tables = [np.array(one["table"]) for one in result["predicted"][default_reading()].values()]
-    return float(np.mean([of[0, 0] - of[-1, result["weights"].index(0.5)] for of in tables]))
+    tables = [one["table"] for one in result["predicted"][default_reading()].values()]
+    if any(of is None for of in tables):
+        return None
+    half = result["weights"].index(0.5)
+    return float(np.mean([of[0][half] - of[-1][half] for of in tables]))
 
 
 def _selected(result: Result) -> str:

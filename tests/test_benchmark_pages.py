@@ -147,3 +147,55 @@ def test_what_selects_does_not_change_a_grid(load):
     defaults = load("evidence_pieces").pieces()["grid-glyphs-10"].made_with["defaults"]
     assert not {"reading", "damping", "fisher_at", "groups", "weight"} & set(defaults)
     assert {"rule", "decoders", "stage1_epochs", "teachers"} <= set(defaults)
+
+
+def grid_of(none, full, table):
+    """Two depths, one weight; accuracies of each seed with nothing and with everything shared, and what K says."""
+
+    def cell(seed, depth, accuracy):
+        reached = {"test": {"posterior": {"balanced": accuracy}}}
+        return {"seed": seed, "depth": depth, "weight": 0.5 if depth else None, "refined": reached}
+
+    cells = [cell(seed, depth, one) for depth, of in ((0, none), (6, full)) for seed, one in enumerate(of)]
+    predicted = {default_reading(): {str(seed): {"table": table} for seed in range(len(none))}}
+    axes = {"depths": [0, 6], "weights": [0.5], "rule": "posterior"}
+    return {**axes, "cells": cells[::-1], "predicted": predicted}
+
+
+def test_separations_stand_beside_what_sharing_is_worth_and_what_the_criterion_says(load):
+    grids = {
+        "near": grid_of([0.5, 0.6], [0.6, 0.7], [[3.0], [1.0]]),  # sharing is worth 10 points, K says 2 nats
+        "far": grid_of([0.5, 0.6], [0.4, 0.6], [[3.0], [0.5]]),
+        "unknown": grid_of([0.5, 0.6], [0.4, 0.4], None),
+    }
+    apart = {"far": (1.5, [1.4, 1.6]), "near": (1.1, [1.0, 1.2]), "unknown": (1.6, [1.6]), "not run": (1.3, [1.3])}
+    found = {name: {"whole": whole, "pairs": pairs} for name, (whole, pairs) in apart.items()}
+    found["not trained"] = {"whole": None, "pairs": [None]}
+    _, _, table, orders = load("evidence_grids").separations(found, grids).rsplit("\n\n", 3)
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines()[2:]]
+    assert rows == [
+        ["near", "1.10 (1.00 to 1.20)", "10.0", "2.0"],  # equal differences have no interval
+        ["not run", "1.30 (1.30 to 1.30)", "none", "none"],
+        ["far", "1.50 (1.40 to 1.60)", "-5.0 (-68.5 to 58.5)", "2.5"],
+        ["unknown", "1.60 (1.60 to 1.60)", "-15.0 (-78.5 to 48.5)", "none"],
+    ]
+    orders = [line.strip("| ").split(" | ") for line in orders.splitlines()[2:]]
+    assert orders == [
+        ["all", "3", "-1.00", "none"],
+        ["the dial, mismatch-*", "0", "none", "none"],
+        ["all others", "3", "-1.00", "none"],
+    ]
+
+
+def test_a_map_names_no_best_cell_where_nothing_was_learned(load):
+    chance = {**grid_of([0.01, 0.01], [0.013, 0.012], None), "training_images": 346, "measures": []}
+    learned = {**grid_of([0.3, 0.3], [0.5, 0.5], None), "training_images": 346, "measures": []}
+    lines = load("evidence_grids").strengths({"full-10": learned, "random-10": chance}).splitlines()[-2:]
+    assert lines == ["| random | 346 | none | 1.0 | 1.2 | none |", "| full | 346 | 6, 0.5 | 30.0 | 50.0 | none |"]
+
+
+def test_only_options_that_are_off_are_left_out_of_what_a_piece_was_made_with(load):
+    pieces = load("evidence_pieces")
+    method = pieces.find_method("osdtw")
+    assert "separation" not in pieces._options(method())
+    assert pieces._options(method(separation=True))["separation"] is True
