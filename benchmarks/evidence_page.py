@@ -54,8 +54,8 @@ the test part of the confirmation sets is read once, for the default, `{reading}
 interval; accuracies, regrets and gains in points. [when.md](when.md) says what follows for a user.
 
 Every set was named before it was run, and none was dropped after its result was seen. Cut for their hours, before they
-were run: grids of glyphs-10 and fashion-10 with a long Stage 1 alone and with the paper's options, the grid of
-glyphs-100, the comparison on glyphs-50, GPaCo in comparisons, two corners of the map, and weights of some
+were run: grids of glyphs-10 and fashion-10 with a long Stage 1 alone, that of glyphs-10 with the paper's options, the
+grid of glyphs-100, the comparison on glyphs-50, GPaCo in comparisons, two corners of the map, and weights of some
 grids. Added after the first grids of development: lighter dampings, shorter stages and averaged weights, and
 fashion-10-converged, none of which looks at a set that confirms. "How far apart head and tail go" does, and says so.
 

@@ -51,13 +51,22 @@ def fashion(imbalance: int, role: Role, weights: int = 5) -> Set:
     return Set("fashion-mnist", settings, role, curve="fashion-10", weights=weights)
 
 
+def variant(of: Set, *options: str) -> Set:
+    """Return a set whose grid is trained with other options of the method, and chooses nothing."""
+    settings = (*of.settings, *(f"method.{option}" for option in options))
+    return dataclasses.replace(of, settings=settings, role="variant", weights=3)
+
+
 DEVELOPMENT = {
     "glyphs-10": glyphs(30, 10, "development"),
     "mismatch-50": glyphs(30, 10, "development", "data.mismatch=0.5"),
     "fashion-10": fashion(10, "development"),
 }
+# Of recipes/methods/osdtw-paper.toml, what a grid does not set by itself.
+PAPER = ("stage1_epochs=plan", "decoders=stage1", "rule=margin")
 SETS = {
     **DEVELOPMENT,
+    "fashion-10-paper": variant(DEVELOPMENT["fashion-10"], *PAPER),
     # Beyond where the best baseline stops improving: is the criterion right nearer to the optimum that it supposes?
     "fashion-10-converged": dataclasses.replace(DEVELOPMENT["fashion-10"], role="variant", weights=1, epochs=60),
     "glyphs-50": glyphs(50, 50, "confirmation", weights=3),
