@@ -208,7 +208,7 @@ risk of full sharing to be.
 This was thought of when the grids of glyphs-10, the dial, fashion-10, fashion-50 and wordnet-gloss had been seen, and
 the comparison on fashion-100; it reads their test part a second time, and nothing is chosen by it. The separations of
 glyphs-50, glyphs-200 and glyphs-resnet stood here before their grids were seen. The number depends on the length of
-Stage 1 and all else in the recipe: sets of one kind can be compared, of several kinds hardly."""
+Stage 1 and all else in the recipe: only sets of one recipe can be compared, such as those of the dial."""
 
 
 def drift(grids: Mapping[str, Result]) -> str:

@@ -58,6 +58,8 @@ were run: grids of glyphs-10 and fashion-10 with a long Stage 1 alone, that of g
 grid of glyphs-100, the comparison on glyphs-50, GPaCo in comparisons, two corners of the map, and weights of some
 grids. Added after the first grids of development: lighter dampings, shorter stages and averaged weights, and
 fashion-10-converged, none of which looks at a set that confirms. "How far apart head and tail go" does, and says so.
+The Fashion-MNIST sets differ in their training images; their test pictures are the same, also in
+[comparison.md](comparison.md). A gain of a set with one weight is 0 by construction.
 
 Written by `python benchmarks/evidence.py --tables` from `benchmarks/results/evidence`."""
 

@@ -179,8 +179,8 @@ def _doubts_of_choice(content: RunContent, criterion: Criterion) -> Iterable[Mar
     if everything and parameters >= MANY_PARAMETERS:
         yield Markup(
             "There are {} parameters for each training image, so the criterion's variance terms outweigh all others. "
-            "In every grid of docs/evidence, which trained all depths, it chose to share the whole trunk, also where "
-            "sharing nothing was better: the chosen depth is no finding about these data."
+            "In every grid of docs/evidence, which trained several depths, the default reading chose to share the "
+            "whole trunk, also where sharing nothing was better: the chosen depth is no finding about these data."
         ).format(significant(parameters))
     bias = criterion.terms[choice.depth][criterion.column(choice.weight)].shared_bias
     if facts.debiased and bias < 0:
