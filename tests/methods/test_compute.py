@@ -17,7 +17,13 @@ from forktail.training.plan import Plan
 BACKBONE = BackboneSpec("tiny")
 COUNTS = [4, 3, 2, 2, 1]
 SHUFFLED = Shuffled()
-ALL_OF_OSDTW = {"reading": "refined", "damping": 0.1, "refinement": "balanced_softmax", "calibration": True}
+ALL_OF_OSDTW = {
+    "reading": "refined",
+    "damping": 0.1,
+    "refinement": "balanced_softmax",
+    "separation": True,
+    "calibration": True,
+}
 OPTIONAL_STAGES = {  # by what a method asks for all that it states
     "osdtw": [ALL_OF_OSDTW, {**ALL_OF_OSDTW, "depth": 0}],
     "ride": [{"routing": True, "teacher_experts": 4}],
