@@ -72,7 +72,8 @@ def test_a_process_does_one_task_after_the_other(tmp_path):
     assert err == ""
     processes = dict(line.split()[1:] for line in out.splitlines() if line.startswith("note"))
     assert set(processes) == {"a", "b", "fails", "c", "dies", "d", "e"}
-    assert len(set(processes.values())) == 3  # two, and one for the one that died
+    # Two, and one for the one that died, unless the other had taken all that was left by then.
+    assert len(set(processes.values())) in {2, 3}
 
 
 def test_a_script_that_does_its_work_again_when_it_is_read_is_told_so(tmp_path):
