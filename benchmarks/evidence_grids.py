@@ -168,30 +168,29 @@ def separations(found: Mapping[str, Result], grids: Mapping[str, Result]) -> str
     if not apart:
         return ""
     names = sorted(apart, key=apart.__getitem__)
+    measured = [name for name in names if name in grids]
+    worth = {name: _worth_of_sharing(grids[name]) for name in measured}
+    said = {name: _said_of_sharing(grids[name]) for name in measured}
     rows = []
     for name in names:
         pairs = [number(one, 2) for one in (min(found[name]["pairs"]), max(found[name]["pairs"]))]
-        measured = [NONE, NONE]
-        if name in grids:
-            said = _said_of_sharing(grids[name])
-            measured = [interval(_worth_of_sharing(grids[name]), 1), number(said, 1)]
-        rows.append([name, f"{number(apart[name], 2)} ({' to '.join(pairs)})", *measured])
+        known = [interval(worth[name], 1), number(said[name], 1)] if name in worth else [NONE, NONE]
+        rows.append([name, f"{number(apart[name], 2)} ({' to '.join(pairs)})", *known])
     head = ["set", "separation", "sharing is worth, points", "by the criterion, nats"]
-    return f"{SEPARATION}\n\n{table(head, rows)}\n\n{_orders([name for name in names if name in grids], apart, grids)}"
+    orders = _orders({name: worth[name]["mean"] for name in measured}, apart, said)
+    return f"{SEPARATION}\n\n{table(head, rows)}\n\n{orders}"
 
 
-def _orders(names: Sequence[str], apart: Mapping[str, float], grids: Mapping[str, Result]) -> str:
+def _orders(worth: Mapping[str, float | None], apart: Mapping[str, float], said: Mapping[str, float | None]) -> str:
     """Say how well the separation and the criterion order the sets by what sharing is worth."""
+    dial = [name for name in worth if name.startswith("mismatch")]
+    others = [name for name in worth if name not in dial]
     rows = []
-    for title, those in (
-        ("all", names),
-        ("the dial, mismatch-*", [name for name in names if name.startswith("mismatch")]),
-        ("all others", [name for name in names if not name.startswith("mismatch")]),
-    ):
-        worth = np.array([_worth_of_sharing(grids[name])["mean"] for name in those])
-        by = [[apart[name] for name in those], [_said_of_sharing(grids[name]) for name in those]]
-        orders = [None if None in one or not one else correlation(np.array(one), worth) for one in by]
-        rows.append([title, len(those), *(number(one, 2) for one in orders)])
+    for title, names in (("all", list(worth)), ("the dial, mismatch-*", dial), ("all others", others)):
+        by = [[of[name] for name in names] for of in (apart, said)]
+        true = np.array([worth[name] for name in names])
+        orders = [None if None in one or not one else correlation(np.array(one), true) for one in by]
+        rows.append([title, len(names), *(number(one, 2) for one in orders)])
     head = ["Spearman correlation with what sharing is worth, over", "sets", "separation", "the criterion"]
     return table(head, rows)
 
@@ -236,7 +235,7 @@ def strengths(maps: Mapping[str, Result]) -> str:
     lines = []
     for name in sorted(maps, key=_strength):
         result, record = maps[name], _record(maps[name], default_reading(), "test")
-        learned = mean_error(result).min() < 1 - 2 * CHANCE
+        learned = _mean_error(result).min() < 1 - 2 * CHANCE
         order = interval(record["spearman_risk"], 2) if learned and _has_numbers(record) else NONE
         best = _best(result) if learned else NONE
         lines.append([name.partition("-")[0], result["training_images"], best, *_by_depth(result), order])
@@ -255,36 +254,27 @@ def _strength(name: str) -> tuple[int, int]:
     return list(STRENGTHS).index(strength), int(size)
 
 
-def mean_error(result: Result, state: str = "refined", split: str = "test") -> np.ndarray:
-    """Average the measured error over seeds.
-
-    Args:
-        result: A grid.
-        state: ``raw`` or ``refined``.
-        split: ``validation`` or ``test``.
-
-    Returns:
-        (D, W) one minus balanced accuracy; the row of depth 0 is one value.
-    """
+def _mean_error(result: Result) -> np.ndarray:
+    """Average one minus balanced accuracy of the refined networks on test over seeds: (D, W), depth 0 one value."""
     depths, weights = result["depths"], result["weights"]
     sums, seen = np.zeros((len(depths), len(weights))), np.zeros((len(depths), len(weights)))
     for cell in result["cells"]:
         column = slice(None) if cell["weight"] is None else weights.index(cell["weight"])
-        sums[depths.index(cell["depth"]), column] += 1 - cell[state][split][result["rule"]]["balanced"]
+        sums[depths.index(cell["depth"]), column] += 1 - cell["refined"]["test"][result["rule"]]["balanced"]
         seen[depths.index(cell["depth"]), column] += 1
     return sums / seen
 
 
 def _best(result: Result) -> str:
     """Name the best cell of the refined networks on test, mean over seeds."""
-    error = mean_error(result)
+    error = _mean_error(result)
     row, column = np.unravel_index(int(error.argmin()), error.shape)
     return place(result["depths"][row], result["weights"][column] if result["depths"][row] else None)
 
 
 def _by_depth(result: Result) -> list[str]:
     """Write the balanced accuracy of the refined networks on test at weight 1/2, mean over seeds."""
-    error = mean_error(result)[:, result["weights"].index(0.5)]
+    error = _mean_error(result)[:, result["weights"].index(0.5)]
     return [f"{100 * (1 - one):.1f}" for one in error]
 
 
